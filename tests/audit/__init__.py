@@ -1,1 +1,1 @@
-"""The audits: their rules, and what reads a store for them."""
+"""The audits: their rules, and their access to a store."""

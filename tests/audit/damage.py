@@ -1,4 +1,4 @@
-"""A store with messages in it, and what bugs of other programs left there: written past the store, row by row."""
+"""A store with messages, damaged row by row like by bugs of other programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LID, PN = "111222333@lid", "40700000001@s.whatsapp.net"
 
 
 async def filled(state_dir: Path, *changes: list[Change]) -> Path:
-    """A store's file that holds these changes; `state_dir` is made."""
+    """A store's file with these changes; `state_dir` is created."""
     state_dir.mkdir(parents=True, exist_ok=True)
     store = await SqliteStore.open(state_dir / "wad.db")
     try:
@@ -28,7 +28,7 @@ async def filled(state_dir: Path, *changes: list[Change]) -> Path:
 
 
 def spread(count: int, at_ms: int, step_ms: int = 1000) -> list[Change]:
-    """So many messages of Ann, the last at `at_ms`."""
+    """This number of messages of Ann, the last at `at_ms`."""
     return [
         change
         for number in range(1, count + 1)
@@ -38,16 +38,13 @@ def spread(count: int, at_ms: int, step_ms: int = 1000) -> list[Change]:
 
 @contextmanager
 def opened(file: Path) -> Iterator[sqlite3.Connection]:
-    """The file itself."""
+    """A connection to the file itself."""
     with closing(sqlite3.connect(file, isolation_level=None)) as db:
         yield db
 
 
 def copy_message(file: Path, ident: str, other: str, **columns: object) -> None:
-    """A second document, like the first but for its id and these columns.
-
-    The file loses the index that would refuse it, as one may that somebody has repaired by hand.
-    """
+    """Insert a second document like the first, except for its id and these columns."""
     names = MESSAGE_COLUMNS.split(", ")
     with opened(file) as db:
         db.execute("DROP INDEX IF EXISTS messages_by_wa_id")

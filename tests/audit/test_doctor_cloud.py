@@ -17,21 +17,21 @@ KEY = {
 
 
 def read(given: str) -> Credentials:
-    """What is said of these."""
+    """The result for these credentials."""
     loaded, problems = examine(Path("/dev/null"), {"FIREBASE_SERVICE_ACCOUNT_JSON": given})
     assert loaded is not None, problems
     return credentials_of(loaded)
 
 
-def test_a_key_that_is_one() -> None:
-    """Its project, and where it came from."""
+def test_a_valid_key() -> None:
+    """Its project and source."""
     found = read(json.dumps(KEY))
     assert (found.project, found.problem) == ("demo", "")
     assert found.source == "environment FIREBASE_SERVICE_ACCOUNT_JSON"
 
 
-def test_a_file_that_everybody_may_read(tmp_path: Path) -> None:
-    """It is named; one that is private is not."""
+def test_a_file_that_is_readable_by_everyone(tmp_path: Path) -> None:
+    """It is named; a private one is not."""
     file = tmp_path / "sa.json"
     file.write_text(json.dumps(KEY))
     file.chmod(0o644)
@@ -40,7 +40,7 @@ def test_a_file_that_everybody_may_read(tmp_path: Path) -> None:
     assert read(str(file)) == Credentials("environment FIREBASE_SERVICE_ACCOUNT_JSON", "demo")
 
 
-def test_none_are_those_of_the_machine() -> None:
+def test_no_credentials_are_those_of_the_machine() -> None:
     """Google's own rules apply then."""
     assert "metadata server" in read("").source
 
@@ -55,8 +55,8 @@ def test_none_are_those_of_the_machine() -> None:
         ("/no/such/file", "neither JSON nor a readable file"),
     ],
 )
-def test_what_is_no_key(given: str, problem: str) -> None:
-    """It is said what is wrong, and nothing of it is told."""
+def test_an_invalid_key(given: str, problem: str) -> None:
+    """The problem is described without quoting it."""
     found = read(given)
     assert problem in found.problem
     assert "secret" not in repr(found)

@@ -1,4 +1,4 @@
-"""How the doctor finds out about a machine."""
+"""The doctor's facts about a machine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_mounts_are_read_as_the_kernel_writes_them() -> None:
     ]  # fmt: skip
 
 
-def test_a_path_lies_on_the_nearest_mount(tmp_path: Path) -> None:
+def test_a_path_belongs_to_the_nearest_mount(tmp_path: Path) -> None:
     """Also one that does not exist yet, and one behind a link."""
     with a_disk(tmp_path / "disk", "1m") as disk:
         (tmp_path / "link").symlink_to(disk)
@@ -46,8 +46,8 @@ def test_a_path_lies_on_the_nearest_mount(tmp_path: Path) -> None:
     assert above.at != str(disk)
 
 
-def test_listeners_are_known_by_process() -> None:
-    """Port, address and who has it."""
+def test_listeners_have_their_process() -> None:
+    """Port, address and process."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
         (found,) = [each for each in host.listeners({os.getpid()}) if each.port == port]
@@ -56,7 +56,7 @@ def test_listeners_are_known_by_process() -> None:
 
 
 def test_sockets_are_read_as_the_kernel_writes_them() -> None:
-    """Addresses of both families; what is connected does not listen."""
+    """Addresses of both families; a connected socket does not listen."""
     text = (
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
         "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1 0 100 0\n"
@@ -66,8 +66,8 @@ def test_sockets_are_read_as_the_kernel_writes_them() -> None:
     assert list(host.parse_sockets(text)) == [("111", "127.0.0.1", 8080), ("113", "::1", 80)]
 
 
-def test_a_directory_tells_what_is_wrong_in_it(tmp_path: Path) -> None:
-    """Files of another owner; files that others may read, once they may enter."""
+def test_wrong_owners_and_modes_below_a_directory(tmp_path: Path) -> None:
+    """Files of another owner; files that others may read, if they may enter."""
     (tmp_path / "one").mkdir(mode=0o700)
     key = tmp_path / "one/session.db"
     key.write_bytes(b"k")
@@ -80,14 +80,14 @@ def test_a_directory_tells_what_is_wrong_in_it(tmp_path: Path) -> None:
     assert str(key) in host.directory(tmp_path, os.getuid() + 1).foreign
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    """It is said, not raised."""
+def test_a_missing_directory(tmp_path: Path) -> None:
+    """It is reported, not raised."""
     assert not host.directory(tmp_path / "none", None).exists
 
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """As a user who may not look into what is root's."""
+    """Run as a user without access to root's files."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(65534)
@@ -97,8 +97,8 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(before)
 
 
-def test_what_we_may_not_look_at(tmp_path: Path) -> None:
-    """It is not called missing."""
+def test_an_inaccessible_directory(tmp_path: Path) -> None:
+    """It is not reported as missing."""
     (tmp_path / "wad/sessions").mkdir(parents=True)
     (tmp_path / "wad").chmod(0)
     try:
@@ -114,7 +114,7 @@ def test_what_we_may_not_look_at(tmp_path: Path) -> None:
 
 
 def test_users_have_names() -> None:
-    """A number where there is no name; nothing where nothing is known."""
+    """A number without a name; empty if unknown."""
     assert host.user_name(0) == "root"
     assert host.user_id("root") == 0
     assert host.user_name(4_000_000_000) == "4000000000"
@@ -143,14 +143,14 @@ def test_a_unit_is_read_as_systemctl_shows_it() -> None:
     }  # fmt: skip
 
 
-def test_nothing_shown_is_no_unit() -> None:
-    """Neither made up nor raised."""
+def test_no_properties_are_no_unit() -> None:
+    """Neither invented nor raised."""
     assert service.unit_of({}) is None
     assert service.environment_of({}) == {}
 
 
-def test_systemctl_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For wad.service; one that fails has shown nothing."""
+def test_systemctl_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For wad.service; if it fails there are no properties."""
     command = tmp_path / "systemctl"
     command.write_text(
         '#!/bin/sh\n[ "$2" = wad.service ] && echo "Id=$2" && echo "ActiveState=active"\n'
@@ -163,8 +163,8 @@ def test_systemctl_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert service.show() == {}
 
 
-def test_systemd_runs_where_it_says_so(tmp_path: Path) -> None:
-    """By the mark that sd_booted(3) looks for."""
+def test_systemd_is_detected(tmp_path: Path) -> None:
+    """By the mark that sd_booted(3) checks."""
     assert systemctl.booted(tmp_path)
     assert not systemctl.booted(tmp_path / "none")
 
@@ -187,8 +187,8 @@ def test_a_socket_of_systemd_is_not_asked_while_the_daemon_does_not_run() -> Non
     assert (found.health.status, found.burst) == (0, ())
 
 
-def test_nobody_on_a_port_is_an_answer() -> None:
-    """Status 0, and why."""
+def test_no_listener_on_a_port_is_an_answer() -> None:
+    """Status 0, and the reason."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
     answer = http.get("0.0.0.0", port, "/health")

@@ -1,4 +1,4 @@
-"""What the doctor makes of facts: each line's outcomes, and the commands that mend it."""
+"""The doctor's findings from facts: each check's outcomes, and the commands that fix it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ DISK: Final = Mount("/var/lib/wad", "/", "ext4", False, 9000)
 
 
 def confined(told: str = "Landlock ABI 7, seccomp", missing: str = "") -> dict[str, Any]:
-    """A worker that says what holds it."""
+    """A worker that reports its confinement."""
     return {"confinement": {"landlock": 7, "seccomp": True, "summary": told, "missing": missing}}
 
 
@@ -77,7 +77,7 @@ def audits(*rows: MessageRow) -> Audits:
 
 
 def message(ident: str, wa_id: str) -> MessageRow:
-    """One message of now."""
+    """A message of the current time."""
     return MessageRow(
         id=ident, account="one", thread="t", chat="1@lid", stamp=Stamp("integer", NOW), wa_id=wa_id
     )
@@ -92,7 +92,7 @@ def settings(**changed: Any) -> Configuration:
 
 
 def named_by_unit(name: str) -> Configuration:
-    """The configuration, with a name that the unit's environment gives."""
+    """The configuration, with an instance name from the unit's environment."""
     given = SettingValue(name, "environment INSTANCE_ID")
     return Configuration({**settings().settings, "instance.id": given}, True)
 
@@ -121,7 +121,7 @@ HEALTHY: Final = InstallationFacts(
 
 
 def finding(ident: str, **changed: Any) -> Finding:
-    """One line of the healthy installation, with this changed."""
+    """One finding of the healthy installation, with this changed."""
     facts = replace(HEALTHY, **changed)
     return next(found for check in CHECKS if (found := check(facts)).id == ident)
 
@@ -137,7 +137,7 @@ def account(**changed: Any) -> dict[str, Any]:
 
 
 def limited(tasks: int | None, why: str) -> dict[str, Any]:
-    """A status whose workers have no limit of memory."""
+    """A status whose workers have no memory limit."""
     return status(limits={"memory_mb": None, "tasks": tasks, "reason": why})
 
 
@@ -151,8 +151,8 @@ def health(http_status: int = 200, **changed: Any) -> HttpAnswer:
     return HttpAnswer(http_status, HEALTH | changed)
 
 
-def test_a_healthy_installation_passes_every_line() -> None:
-    """All but Firestore, which is not in use."""
+def test_a_healthy_installation_passes_every_check() -> None:
+    """All except Firestore, which is not used."""
     outcomes = {found.id: found.outcome for check in CHECKS if (found := check(HEALTHY))}
     assert outcomes.pop("firestore") is Outcome.SKIPPED
     assert set(outcomes.values()) == {Outcome.PASS}
@@ -303,18 +303,18 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("duplicates", {"audits": Audits(error=Damaged("is damaged"))}, F, "damaged", "wadctl audit messages"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_its_fix(
+def test_each_problem_has_its_finding_and_fix(
     ident: str, changed: dict[str, Any], outcome: Outcome, evidence: str, fix: str
 ) -> None:
-    """By the right line, with what shows it, and a command; what is fine or skipped needs none."""
+    """By the right check, with evidence and a command; passed and skipped checks need none."""
     found = finding(ident, **changed)
     assert found.outcome is outcome
     assert evidence in found.evidence
     assert any(fix in line for line in found.fix) if fix else found.fix == ()
 
 
-def test_the_verdict_is_that_of_the_worst_line() -> None:
-    """Healthy, wants attention, unhealthy; a skipped line is no fault."""
+def test_the_verdict_is_that_of_the_worst_finding() -> None:
+    """Healthy, attention, unhealthy; a skipped check is not a fault."""
     assert examine(HEALTHY, NOW, sanitised=True).verdict == "healthy"
     warned = replace(HEALTHY, unit=replace(UNIT, restarts=5))
     assert (
@@ -332,7 +332,7 @@ def test_the_verdict_is_that_of_the_worst_line() -> None:
     )
 
 
-def test_what_is_passed_on_names_neither_person_nor_machine() -> None:
+def test_a_report_names_neither_person_nor_machine() -> None:
     """Numbers are masked in evidence and fixes; the host is a hash; --full hides nothing."""
     facts = replace(HEALTHY, accounts=(SessionCounts("acc-15550000001"),))
     page = markdown(examine(facts, NOW, sanitised=True))
@@ -344,15 +344,15 @@ def test_what_is_passed_on_names_neither_person_nor_machine() -> None:
     assert "host_box" in full
 
 
-def test_a_page_cannot_be_broken_out_of() -> None:
-    """What strangers wrote stays in its cell."""
+def test_the_markdown_page_is_escaped() -> None:
+    """Untrusted text stays in its cell."""
     nasty = replace(HEALTHY, daemon=account(state="failed", reason="a|b\n# c `d` <e>"))
     page = markdown(examine(nasty, NOW, sanitised=True))
     assert "a\\|b # c 'd' &lt;e>" in page
 
 
-def test_every_line_has_a_name_of_its_own() -> None:
-    """Scripts go by the ids."""
+def test_every_check_has_an_id_of_its_own() -> None:
+    """Scripts use the ids."""
     found = [check(HEALTHY) for check in CHECKS]
     assert len({each.id for each in found}) == len({each.title for each in found}) == len(CHECKS)
     assert {check.__module__ for check in CHECKS} == {rules_host.__name__, rules_live.__name__}

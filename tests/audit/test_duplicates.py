@@ -1,4 +1,4 @@
-"""The rules of the audits, on rows that a test makes."""
+"""The rules of the audits, on rows made by a test."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def messages(
     question: Question | None = None,
     **found: Any,
 ) -> MessagesReport:
-    """What is made of them."""
+    """The report on these rows."""
     asked = question or Question(NOW)
     return judge_messages(
         ReadRows(rows=rows, types={"integer": len(rows)}, **found), aliases or {}, asked, "sqlite"
@@ -44,7 +44,7 @@ def messages(
 
 
 def test_one_whatsapp_id_in_one_chat_is_one_message() -> None:
-    """The document's id says nothing, WhatsApp's does."""
+    """The document's id does not matter, WhatsApp's does."""
     report = messages(row("a", wa_id="W"), row("b", wa_id="W"), row("c", wa_id="V"))
     assert (report.duplicates_count_active, report.unique_keys) == (1, 2)
     assert report.verdict is AuditVerdict.DUPLICATES
@@ -58,7 +58,7 @@ def test_one_whatsapp_id_in_one_chat_is_one_message() -> None:
         row("b", wa_id="W", from_me=True),
     ],
 )
-def test_an_id_counts_only_where_it_is_one(other: MessageRow) -> None:
+def test_an_id_counts_only_in_its_scope(other: MessageRow) -> None:
     """Another chat, account or direction is another message."""
     assert messages(row("a", wa_id="W"), other).verdict is AuditVerdict.CLEAN
 
@@ -72,8 +72,8 @@ def test_in_a_group_the_sender_is_part_of_it() -> None:
     assert messages(by_ann, by_ann_hidden, aliases=KNOWN).duplicates_count_active == 1
 
 
-def test_a_hidden_id_is_the_number_where_that_is_known() -> None:
-    """The double of a LID thread is a double."""
+def test_a_lid_is_the_number_if_that_is_known() -> None:
+    """A duplicate in a LID's thread is a duplicate."""
     pair = row("a", wa_id="W"), row("b", ANN_LID, wa_id="W")
     assert messages(*pair).duplicates_count_active == 0
     assert messages(*pair, aliases=KNOWN).duplicates_count_active == 1
@@ -87,7 +87,7 @@ def test_an_echo_and_our_own_document_are_one() -> None:
 
 
 def test_equal_texts_in_two_chats_are_two_messages() -> None:
-    """Not so in the reference, whose fallback key knows no chat."""
+    """The replaced backend's fallback key has no chat."""
     assert messages(row("a"), row("b", BOB, sender=ANN)).verdict is AuditVerdict.CLEAN
 
 
@@ -98,15 +98,15 @@ def test_without_an_id_text_time_and_sender_count() -> None:
     assert report.key_strategy_used_counts.fallback == 3
 
 
-def test_what_waits_in_the_outbox_twice_was_meant_twice() -> None:
-    """The same words queued in one millisecond under two client ids are two messages."""
+def test_two_entries_of_the_outbox_are_two_messages() -> None:
+    """Equal texts queued in one millisecond under two client ids are two messages."""
     report = messages(row("a", from_me=True, client_id="1"), row("b", from_me=True, client_id="2"))
     assert report.verdict is AuditVerdict.CLEAN
     assert report.key_strategy_used_counts.document == 2
 
 
-def test_the_fallback_mode_looks_at_text_and_time_alone() -> None:
-    """Two WhatsApp ids, the same words at the same time."""
+def test_the_fallback_mode_uses_text_and_time_only() -> None:
+    """Two WhatsApp ids, the same text at the same time."""
     pair = row("a", wa_id="W"), row("b", wa_id="V")
     assert messages(*pair).duplicates_count_active == 0
     question = Question(NOW, mode=KeyMode.FALLBACK)
@@ -123,12 +123,12 @@ def test_the_fallback_mode_looks_at_text_and_time_alone() -> None:
     ],
 )
 def test_the_best_identity_that_is_stored_counts(more: Any, strategy: Strategy) -> None:
-    """WhatsApp's id, else the stored keys, else what the message says."""
+    """WhatsApp's id, else the stored keys, else the content."""
     assert key_of(row("a", **more), {}, KeyMode.STABLE).strategy is strategy
 
 
-def test_what_is_marked_is_settled() -> None:
-    """A marked duplicate counts no more, but can be counted."""
+def test_marked_duplicates_are_not_counted() -> None:
+    """Unless they are requested."""
     pair = row("a", wa_id="W"), row("b", wa_id="W", marked=True)
     report = messages(*pair)
     assert (report.verdict, report.marked_docs, report.active_docs) == (AuditVerdict.CLEAN, 1, 1)
@@ -148,7 +148,7 @@ def test_what_is_marked_is_settled() -> None:
     ],
 )
 def test_the_one_to_keep(better: MessageRow, worse: MessageRow) -> None:
-    """Unmarked, else the outbox's own, else the first that was seen, else what says more, else the lower id."""
+    """Unmarked, else the outbox's own, else the first that was seen, else the fullest, else the lower id."""
     for rows in ((better, worse), (worse, better)):
         (group,) = grouped(rows, {}, KeyMode.STABLE).values()
         assert group[0] is better
@@ -166,41 +166,41 @@ def test_a_report_shows_the_largest_groups() -> None:
 
 
 def test_an_empty_window_proves_nothing() -> None:
-    """No message, no verdict."""
+    """Without messages the audit is inconclusive."""
     report = messages(row("a", at=NOW - 49 * HOUR))
     assert report.verdict is AuditVerdict.INCONCLUSIVE
     assert (report.newest_age_seconds, report.skipped.out_of_window) == (None, 1)
 
 
-def test_a_time_that_cannot_be_read_is_in_no_window() -> None:
-    """In the reference it was in every one."""
+def test_an_unreadable_time_is_in_no_window() -> None:
+    """In the replaced backend it was in every one."""
     report = messages(row("a", at="soon"), row("b", at=None), row("c"), older=3, timeless=2)
     assert (report.total_docs, report.skipped.unreadable_time) == (1, 4)
     assert report.skipped.out_of_window == 3
 
 
 def test_a_text_is_windowed_like_a_number() -> None:
-    """Neither above nor below the others because of its type."""
+    """It is neither above nor below the others because of its type."""
     old, new = "2026-01-18T00:00:00Z", "2026-01-21T12:00:00Z"
     report = messages(row("a", at=old), row("b", at=new), row("c"))
     assert (report.total_docs, report.skipped.out_of_window) == (2, 1)
 
 
-def test_ages_are_those_of_what_was_read() -> None:
+def test_ages_are_those_of_the_read_rows() -> None:
     """Newest and oldest, in seconds."""
     report = messages(row("a", at=NOW - 1500), row("b", at=NOW - 2 * HOUR))
     assert (report.newest_age_seconds, report.oldest_age_seconds) == (1.5, 7200.0)
 
 
-def test_a_limit_that_cuts_says_so() -> None:
-    """What the limit left out is not proven."""
+def test_a_limit_that_cuts_is_reported() -> None:
+    """The rows beyond it are not audited."""
     rows = [row(str(n), at=NOW - n) for n in range(3)]
     assert messages(*rows, question=Question(NOW, limit=2)).limit_reached
     assert not messages(*rows, question=Question(NOW, limit=3)).limit_reached
 
 
-def test_the_fallback_of_a_query_is_told() -> None:
-    """An index was missing, and the rows came in the other order."""
+def test_the_fallback_of_a_query_is_reported() -> None:
+    """An index was missing, and the rows were read in the other order."""
     report = messages(row("a"), mode="asc_fallback")
     assert (report.used_fallback, report.mode_used) == (True, "asc_fallback")
 
@@ -217,7 +217,7 @@ TIMES = st.one_of(
 def test_every_row_is_audited_or_counted_as_skipped(
     times: list[Any], limit: int, hours: int
 ) -> None:
-    """Nothing vanishes: in the window, before it, or without a time; the newest are kept when the limit cuts."""
+    """In the window, before it, or without a time; the newest are kept when the limit cuts."""
     rows = tuple(row(str(number), at=at) for number, at in enumerate(times))
     question = Question(NOW, hours, limit)
     kept, skipped, cut = windowed(ReadRows(rows=rows, types={}), question.scope)
@@ -248,12 +248,12 @@ def thread(
 
 
 def threads(*rows: ThreadRow, aliases: Aliases | None = None) -> ThreadsReport:
-    """What is made of them."""
+    """The report on these threads."""
     return judge_threads(ReadRows(rows=rows, types={}), aliases or {}, Question(NOW), "sqlite")
 
 
 def test_a_person_has_one_thread() -> None:
-    """By number and by hidden id are two, once it is known who that is; old spellings are, too."""
+    """Threads by number and by LID are duplicates once the alias is known; so are old spellings."""
     assert threads(thread(ANN), thread(ANN_LID)).verdict is AuditVerdict.CLEAN
     report = threads(thread(ANN), thread(ANN_LID), aliases=KNOWN)
     assert (report.duplicates_count, report.lid_threads_count, report.canonical_threads_count) == (
@@ -265,19 +265,19 @@ def test_a_person_has_one_thread() -> None:
     assert threads(thread(ANN), thread(ANN, account="two")).duplicates_count == 0
 
 
-def test_what_has_no_address_is_counted_apart() -> None:
-    """`[object Object]` was an object where a text belonged."""
+def test_threads_without_an_address_are_counted_separately() -> None:
+    """`[object Object]` was an object instead of a text."""
     report = threads(thread("[object Object]"), thread(ANN, name=""))
     assert (report.object_threads_count, report.canonical_threads_count) == (1, 1)
     assert report.unknown_name_count == 1
     assert report.verdict is AuditVerdict.CLEAN
 
 
-def test_no_thread_no_verdict() -> None:
+def test_without_threads_the_audit_is_inconclusive() -> None:
     """An empty window proves nothing here either."""
     assert threads().verdict is AuditVerdict.INCONCLUSIVE
 
 
-def test_a_stamp_is_told_by_its_type() -> None:
+def test_times_are_counted_by_type() -> None:
     """Reports name the types as the store does."""
     assert row("a", at="x").stamp == Stamp("string", None)

@@ -1,4 +1,4 @@
-"""What a document of Firestore means and should say: the rules, without a Firestore."""
+"""The rules about Firestore's documents, without a Firestore."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TIMES = st.integers(YEAR_2002, YEAR_2033)
 
 
 def _lies_in(value: Any, low: Any, high: Any) -> bool:
-    """As Firestore compares: values of one type only."""
+    """Whether Firestore's comparison includes it: values of one type only."""
     numbers = (int, float)
     alike = isinstance(value, type(low)) or (isinstance(value, numbers) and isinstance(low, numbers))  # fmt: skip
     return alike and value >= low and (high is None or value < high)
@@ -40,10 +40,10 @@ def _lies_in(value: Any, low: Any, high: Any) -> bool:
     st.sampled_from(["timestamp", "iso", "offset", "digits", "digits_s", "ms", "s", "double"]),
     st.integers(-12, 14),
 )
-def test_whatever_lies_in_a_window_is_asked_for_once(
+def test_every_document_of_a_window_is_read_once(
     since_ms: int, later: int, kind: str, hours: int
 ) -> None:
-    """However its time is written; else an audit passes over it, or counts it twice."""
+    """Whatever the type of its time; otherwise an audit misses it, or counts it twice."""
     ms = min(since_ms + later, YEAR_2033) // 1000 * 1000
     moment = datetime.fromtimestamp(ms / 1000, UTC)
     written: dict[str, Any] = {
@@ -64,7 +64,7 @@ def test_whatever_lies_in_a_window_is_asked_for_once(
 
 
 @given(st.integers(0, 2 * YEAR_2033), TIMES)
-def test_no_document_is_asked_for_twice(since_ms: int, ms: int) -> None:
+def test_no_document_is_read_twice(since_ms: int, ms: int) -> None:
     """The ranges of a type do not overlap."""
     for value in (str(ms), str(ms // 1000), ms, ms // 1000, float(ms), "2026-01-21T12:53:20Z", ""):
         assert sum(_lies_in(value, low, high) for low, high in _ranges(since_ms)) <= 1
@@ -85,12 +85,13 @@ def test_no_document_is_asked_for_twice(since_ms: int, ms: int) -> None:
         ("a__[object Object]", {"normalizedPhone": "none"}, "[object Object]"),
     ],
 )
-def test_whose_conversation_a_message_is(thread: str, fields: Any, chat: str) -> None:
-    """Told by its address, its thread, WhatsApp's key, or who wrote it to us; never by who wrote it in a group."""
+def test_the_conversation_of_a_message(thread: str, fields: Any, chat: str) -> None:
+    """From its address, its thread, WhatsApp's key, or the sender of an inbound one; never from the sender in a
+    group."""
     assert chat_of(thread, fields) == chat
 
 
-def test_a_document_without_anything() -> None:
+def test_an_empty_document() -> None:
     """It is a row all the same, without a time."""
     row = message_row(DocumentLocation(f"one__{ANN}", "x"), {})
     assert (row.account, row.chat, row.stamp, row.text) == ("one", ANN, ABSENT, "")
@@ -105,13 +106,13 @@ def test_a_document_without_anything() -> None:
         ("threads/t/messages/m/x/y", None),
     ],
 )
-def test_where_a_message_lies(path: str, location: DocumentLocation | None) -> None:
-    """Other collections of that name hold none of ours."""
+def test_the_location_of_a_message(path: str, location: DocumentLocation | None) -> None:
+    """Other collections of that name are ignored."""
     assert location_of(path) == location
 
 
-def test_a_thread_that_points_to_itself() -> None:
-    """Is a conversation like any other; one that points elsewhere is none."""
+def test_a_thread_that_redirects_to_itself() -> None:
+    """It is a normal thread; one that redirects to another is not."""
     assert thread_row("a__1@lid", {"redirectTo": "a__1@lid"}) is not None
     assert thread_row("a__1@lid", {"redirectTo": "a__2@s.whatsapp.net"}) is None
 
@@ -128,7 +129,7 @@ def test_a_thread_that_points_to_itself() -> None:
     ],
 )
 def test_a_receipt_alone(fields: Any, alone: bool) -> None:
-    """Nothing of a message is there but how far it came."""
+    """It has nothing of a message but its status."""
     assert is_orphan_receipt(fields) is alone
 
 
@@ -148,7 +149,7 @@ def test_a_receipt_alone(fields: Any, alone: bool) -> None:
     ],
 )
 def test_a_status_that_is_one_too_far(fields: Any, status: str | None) -> None:
-    """Ours alone, once, and not against a receipt."""
+    """Only our own messages, once, and not against a receipt."""
     assert right_status({"direction": "outbound", **fields}) == status
 
 
@@ -163,13 +164,13 @@ def test_a_status_that_is_one_too_far(fields: Any, status: str | None) -> None:
         ("sent", {"status": "nonsense"}, None),
     ],
 )
-def test_a_receipt_takes_a_message_on(shown: Any, receipt: Any, status: str | None) -> None:
-    """And never back."""
+def test_a_receipt_advances_a_status(shown: Any, receipt: Any, status: str | None) -> None:
+    """And never reverts it."""
     assert with_receipt({"status": shown}, receipt) == status
 
 
 def test_times() -> None:
-    """A Timestamp stays, whatever else is wrong is put right; a time that nobody told is none."""
+    """A Timestamp stays, everything else is corrected; an unknown time stays unknown."""
     now = datetime(2026, 1, 21, 12, 53, 20, tzinfo=UTC)
     ms = 1_769_000_000_000
     assert right_times({"tsClient": now, "createdAtMs": ms}) == {}

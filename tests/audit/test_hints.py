@@ -1,4 +1,4 @@
-"""What an error of Firestore means."""
+"""The hints for errors of Firestore."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINK = "https://console.firebase.google.com/v1/r/project/demo/firestore/indexes?
     ],
 )  # fmt: skip
 def test_an_error_gets_a_hint(code: int | str, message: str, hint: str) -> None:
-    """By gRPC's number or by the words of the message."""
+    """By gRPC's number or by the message."""
     assert hint_of(code, message) == hint
 
 
@@ -39,5 +39,5 @@ def test_an_error_gets_a_hint(code: int | str, message: str, hint: str) -> None:
     ],
 )
 def test_the_link_is_the_consoles_own(message: str, link: str | None) -> None:
-    """An error's text may name other pages; they are no index links."""
+    """An error's text may name other pages, which are not index links."""
     assert index_link(message) == link

@@ -1,4 +1,4 @@
-"""The repair of the embedded store: what it finds, does, keeps, and takes back."""
+"""The repair of the embedded store: what it finds, changes, records, and reverts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.audit.damage import (
     opened,
     spread,
 )
-from tests.contracts.orders import EVENTS
+from tests.contracts.order import EVENTS
 from tests.contracts.world import (
     ACC,
     ANN,
@@ -65,8 +65,8 @@ def content(file: Path) -> dict[str, list[Any]]:
         }
 
 
-def mended(file: Path, wanted: Range = Range()) -> RepairReport:  # noqa: B008, a tuple
-    """The repair is tried, done, and done again: it tells what it does, does it, and leaves nothing to do."""
+def repaired(file: Path, wanted: Range = Range()) -> RepairReport:  # noqa: B008, a tuple
+    """Run a dry run, the repair, and the repair again: it does what it reported, and leaves nothing to do."""
     before = content(file)
     tried = repair(file, wanted, NOW, None)
     assert content(file) == before
@@ -79,8 +79,8 @@ def mended(file: Path, wanted: Range = Range()) -> RepairReport:  # noqa: B008, 
     return done
 
 
-def taken_back(file: Path) -> dict[str, list[Any]]:
-    """What is there after the undo."""
+def reverted(file: Path) -> dict[str, list[Any]]:
+    """The content after the undo."""
     revert(file, file.with_name("undo"))
     return content(file)
 
@@ -108,12 +108,12 @@ def verdicts(file: Path) -> tuple[AuditVerdict, AuditVerdict]:
 
 
 async def test_duplicates_are_marked_and_no_longer_shown(tmp_path: Path) -> None:
-    """The document stays, and counts nowhere; the audit is clean again."""
+    """The document stays, and is counted nowhere; the audit is clean again."""
     file = await filled(tmp_path, spread(3, NOON))
     before = await shown(file)
     copy_message(file, ids(file)[-1], "zz-twin")
     change_rows(file, "UPDATE threads SET messages = messages + 1")
-    report = mended(file)
+    report = repaired(file)
     assert (report.duplicates_to_mark, report.groups_with_duplicates) == (1, 1)
     assert report.sample_groups[0].size == 2
     assert await shown(file) == before
@@ -122,10 +122,10 @@ async def test_duplicates_are_marked_and_no_longer_shown(tmp_path: Path) -> None
 
 
 async def test_a_store_goes_on_after_a_repair(tmp_path: Path) -> None:
-    """What is told again, and what follows, is stored as if nothing had been."""
+    """Repeated and new messages are stored as usual."""
     file = await filled(tmp_path, spread(3, NOON))
     copy_message(file, ids(file)[-1], "zz-twin")
-    mended(file)
+    repaired(file)
     await filled(tmp_path, spread(3, NOON), arrival(9, at_ms=NOON + 9))
     threads, messages = await shown(file)
     assert (len(messages), threads[0].messages) == (4, 4)
@@ -133,13 +133,13 @@ async def test_a_store_goes_on_after_a_repair(tmp_path: Path) -> None:
 
 
 async def test_a_time_that_is_a_text_becomes_a_number(tmp_path: Path) -> None:
-    """The thread follows; what nobody can read is left, and said."""
+    """The thread follows; an unreadable time is left, and counted."""
     file = await filled(tmp_path, spread(3, NOON))
     before = await shown(file)
     last, first = ids(file)[-1], ids(file)[0]
     change_rows(file, "UPDATE messages SET at_ms = '2026-01-21T12:53:20Z' WHERE id = ?", last)
     change_rows(file, "UPDATE threads SET last_ms = '2026-01-21T12:53:20Z'")
-    assert mended(file).times_rewritten == 1
+    assert repaired(file).times_rewritten == 1
     assert await shown(file) == before
     change_rows(file, "UPDATE messages SET at_ms = 'soon' WHERE id = ?", first)
     assert repair(file, Range(), NOW, None).left == 1
@@ -150,12 +150,12 @@ async def test_seconds_become_milliseconds(tmp_path: Path) -> None:
     file = await filled(tmp_path, spread(1, NOON))
     before = await shown(file)
     change_rows(file, "UPDATE messages SET at_ms = at_ms / 1000")
-    mended(file)
+    repaired(file)
     assert await shown(file) == before
 
 
-async def test_doubles_under_a_hidden_id_become_one(tmp_path: Path) -> None:
-    """Thread and messages, as the store does it when it learns the number."""
+async def test_duplicates_under_a_lid_become_one(tmp_path: Path) -> None:
+    """Thread and messages, as in the store when it learns the number."""
     file = await filled(tmp_path, arrival(1), arrival(2), ALIAS)
     before = await shown(file)
     for ident in ids(file):
@@ -163,17 +163,17 @@ async def test_doubles_under_a_hidden_id_become_one(tmp_path: Path) -> None:
     change_rows(
         file, "INSERT INTO threads (id, account, chat, messages) VALUES (?,?,?,2)", f"{ACC}__{LID}", ACC, LID
     )  # fmt: skip
-    assert mended(file).addresses_joined == 1
+    assert repaired(file).addresses_joined == 1
     assert await shown(file) == before
     assert verdicts(file) == (AuditVerdict.CLEAN, AuditVerdict.CLEAN)
 
 
-async def test_a_hidden_sender_in_a_group_gets_the_number(tmp_path: Path) -> None:
-    """Where it was stored before the number was known."""
+async def test_a_lid_as_sender_in_a_group_gets_the_number(tmp_path: Path) -> None:
+    """If it was stored before the number was known."""
     file = await filled(tmp_path, arrival(1, GROUP, sender=ANN), ALIAS)
     before = await shown(file)
     change_rows(file, "UPDATE messages SET sender = ?", LID)
-    assert mended(file).addresses_joined == 1
+    assert repaired(file).addresses_joined == 1
     assert await shown(file) == before
 
 
@@ -187,18 +187,18 @@ async def test_a_hidden_sender_in_a_group_gets_the_number(tmp_path: Path) -> Non
         (ANN_THREAD, "[object Object]"),
     ],
 )
-async def test_a_message_goes_to_its_thread(tmp_path: Path, thread: str, chat: str) -> None:
-    """By its chat, else by its thread, else by its sender; the wrong thread goes."""
+async def test_a_message_moves_to_its_thread(tmp_path: Path, thread: str, chat: str) -> None:
+    """By its chat, else by its thread, else by its sender; the wrong thread is deleted."""
     file = await filled(tmp_path, arrival(1), arrival(2))
     before = await shown(file)
     change_rows(file, "UPDATE messages SET thread = ?, chat = ?", thread, chat)
     change_rows(file, "UPDATE threads SET id = ?, chat = ?", thread, chat)
-    assert mended(file).messages_moved == 2
+    assert repaired(file).messages_moved == 2
     assert await shown(file) == before
 
 
-async def test_what_nothing_tells_is_left(tmp_path: Path) -> None:
-    """What we wrote to `[object Object]` names nobody."""
+async def test_a_message_without_an_address_is_left(tmp_path: Path) -> None:
+    """Our own messages to `[object Object]` name no party."""
     file = await filled(tmp_path, arrival(1, from_me=True))
     change_rows(
         file, "UPDATE messages SET thread = 'one__[object Object]', chat = '[object Object]'"
@@ -209,48 +209,48 @@ async def test_what_nothing_tells_is_left(tmp_path: Path) -> None:
 
 
 async def test_messages_without_a_thread_get_one(tmp_path: Path) -> None:
-    """Its row was lost."""
+    """The thread's row was lost."""
     file = await filled(tmp_path, arrival(1), arrival(2))
     before = await shown(file)
     change_rows(file, "DELETE FROM threads")
-    mended(file)
+    repaired(file)
     assert await shown(file) == before
 
 
-async def test_a_status_is_what_the_receipts_say(tmp_path: Path) -> None:
-    """Not one further, as in the reference, and not one short."""
+async def test_a_status_follows_from_the_receipts(tmp_path: Path) -> None:
+    """Not one too far, as in the replaced backend, and not one short."""
     sent, read = arrival(1, from_me=True), arrival(2, from_me=True)
     mark = PutMark(ANN_THREAD, wa_id(2), ReceiptMark.READ, PN, NOON)
     file = await filled(tmp_path, sent, read, [mark])
     before = await shown(file)
     change_rows(file, "UPDATE messages SET status = 'delivered'")
-    assert mended(file).statuses_corrected == 2
+    assert repaired(file).statuses_corrected == 2
     assert await shown(file) == before
 
 
-async def test_a_message_of_ours_says_what_the_outbox_says(tmp_path: Path) -> None:
-    """The entry is the law."""
+async def test_a_message_of_ours_has_the_status_of_the_outbox(tmp_path: Path) -> None:
+    """The entry decides."""
     file = await filled(tmp_path, arrival(1))
     store = await SqliteStore.open(file)
     await store.enqueue(queued("hello"))
     await store.close()
     before = await shown(file)
     change_rows(file, "UPDATE messages SET status = 'read' WHERE client_id != ''")
-    assert mended(file).statuses_corrected == 1
+    assert repaired(file).statuses_corrected == 1
     assert await shown(file) == before
 
 
-async def test_an_unknown_status_of_theirs_is_delivered(tmp_path: Path) -> None:
-    """A word that no reader knows."""
+async def test_an_unknown_status_of_an_inbound_message_is_delivered(tmp_path: Path) -> None:
+    """No reader knows the stored one."""
     file = await filled(tmp_path, arrival(1))
     before = await shown(file)
     change_rows(file, "UPDATE messages SET status = 'ok'")
-    mended(file)
+    repaired(file)
     assert await shown(file) == before
 
 
 async def test_a_summary_is_derived_again(tmp_path: Path) -> None:
-    """The reference showed the oldest message of a thread after a history sync."""
+    """The replaced backend showed the oldest message of a thread after a history sync."""
     file = await filled(tmp_path, spread(3, NOON), arrival(1, BOB))
     before = await shown(file)
     change_rows(
@@ -258,7 +258,7 @@ async def test_a_summary_is_derived_again(tmp_path: Path) -> None:
         "UPDATE threads SET last_ms = 1, last_text = 'old', messages = 9 WHERE id = ?",
         ANN_THREAD,
     )
-    assert mended(file).threads_updated == 1
+    assert repaired(file).threads_updated == 1
     assert await shown(file) == before
 
 
@@ -268,7 +268,7 @@ async def test_a_summary_is_derived_again(tmp_path: Path) -> None:
 @settings(max_examples=40)
 @given(events=EVENTS)
 async def test_what_the_store_wrote_needs_no_repair(events: list[tuple[Event, int]]) -> None:
-    """Whatever was told, in whatever order: edits, receipts, hidden ids, placeholders."""
+    """Whatever was recorded, in any order: edits, receipts, LIDs, placeholders."""
     with tempfile.TemporaryDirectory() as directory:
         changes = [plan(ACC, event, {}, seen) for event, seen in events]
         file = await filled(Path(directory), *changes, ALIAS)
@@ -276,8 +276,8 @@ async def test_what_the_store_wrote_needs_no_repair(events: list[tuple[Event, in
         assert (report.verdict, report.left) == (RepairVerdict.CLEAN, 0), report
 
 
-async def test_a_repair_is_taken_back(tmp_path: Path) -> None:
-    """Every row of every kind of damage, byte for byte; what came since stays."""
+async def test_a_repair_is_reverted(tmp_path: Path) -> None:
+    """Every row of every kind of damage, byte for byte; later changes stay."""
     file = await filled(tmp_path, spread(3, NOON), arrival(4, from_me=True), arrival(1, BOB))
     first, *_ = ids(file)
     copy_message(file, first, "zz-twin")
@@ -289,33 +289,33 @@ async def test_a_repair_is_taken_back(tmp_path: Path) -> None:
         file, "INSERT INTO threads (id, account, chat) VALUES (?,?,?)", f"{ACC}__{LID}", ACC, LID
     )
     before = content(file)
-    mended(file)
+    repaired(file)
     assert content(file)["messages"] != before["messages"]
-    after = taken_back(file)
+    after = reverted(file)
     assert after["messages"] == before["messages"]
     assert [row[0] for row in after["threads"]] == [row[0] for row in before["threads"]]
 
 
-async def test_what_came_after_a_repair_survives_its_undo(tmp_path: Path) -> None:
-    """Only what the repair changed is put back."""
+async def test_later_changes_survive_the_undo(tmp_path: Path) -> None:
+    """Only the repair's changes are reverted."""
     file = await filled(tmp_path, spread(3, NOON))
     copy_message(file, ids(file)[-1], "zz-twin")
-    mended(file)
+    repaired(file)
     await filled(tmp_path, arrival(9, at_ms=NOON + 9))
-    taken_back(file)
+    reverted(file)
     threads, messages = await shown(file)
     assert (len(messages), threads[0].messages, threads[0].last_text) == (5, 5, "text 9")
 
 
-async def test_what_was_put_back_is_found(tmp_path: Path) -> None:
-    """By its id and by its WhatsApp id, however many messages came while it was away."""
+async def test_a_restored_row_is_found(tmp_path: Path) -> None:
+    """By its id and by its WhatsApp id, however many messages arrived meanwhile."""
     file = await filled(tmp_path, arrival(1, ANN_LID), arrival(1))
     change_rows(file, "INSERT INTO aliases VALUES (?,?,?)", ACC, str(ANN_LID), str(ANN))
     before = set(ids(file))
-    mended(file)
+    repaired(file)
     (gone,) = before - set(ids(file))
     await filled(tmp_path, spread(2100, NOW)[2:])
-    taken_back(file)
+    reverted(file)
     store = await SqliteStore.open(file)
     try:
         found = await store.message(gone)
@@ -325,48 +325,48 @@ async def test_what_was_put_back_is_found(tmp_path: Path) -> None:
         await store.close()
 
 
-async def test_what_is_put_back_takes_the_place_of_what_came_since(tmp_path: Path) -> None:
-    """The message was told again while its row was away: it is there once."""
+async def test_a_restored_row_replaces_a_later_one(tmp_path: Path) -> None:
+    """The message was received again while its row was away: it is stored once."""
     file = await filled(tmp_path, arrival(1, ANN_LID), arrival(1))
     change_rows(file, "INSERT INTO aliases VALUES (?,?,?)", ACC, str(ANN_LID), str(ANN))
     before = set(ids(file))
-    mended(file)
+    repaired(file)
     (gone,) = before - set(ids(file))
     change_rows(file, "DELETE FROM aliases")
     change_rows(file, "DELETE FROM messages")
     await filled(tmp_path, arrival(1, ANN_LID))
     assert ids(file) == [gone]
-    taken_back(file)
+    reverted(file)
     assert ids(file) == [gone]
 
 
-async def test_a_message_in_the_wrong_thread_that_is_in_the_right_one_too(tmp_path: Path) -> None:
-    """They become one, with what either says; the undo brings both back."""
+async def test_a_message_in_both_threads_is_merged(tmp_path: Path) -> None:
+    """Its content is that of both; the undo restores both."""
     file = await filled(tmp_path, arrival(1), arrival(2))
     before = await shown(file)
     wrong = f"{ACC}__[object Object]"
     copy_message(file, ids(file)[0], "zz-twin", thread=wrong)
     change_rows(file, UNIQUE)
     damaged = content(file)["messages"]
-    assert mended(file).messages_moved == 1
+    assert repaired(file).messages_moved == 1
     assert await shown(file) == before
-    assert taken_back(file)["messages"] == damaged
+    assert reverted(file)["messages"] == damaged
 
 
-async def test_a_mark_without_which_a_message_would_be_there_twice_stays(tmp_path: Path) -> None:
-    """The undo file is of a time before the store refused that: nothing is changed, and it says which row."""
+async def test_an_undo_that_would_store_a_message_twice_is_refused(tmp_path: Path) -> None:
+    """The undo file is older than the store's unique index: nothing is changed, and the row is named."""
     file = await filled(tmp_path, spread(3, NOON))
     copy_message(file, ids(file)[-1], "zz-twin")
-    mended(file)
+    repaired(file)
     change_rows(file, UNIQUE)
     before = content(file)
     with pytest.raises(BadInput, match="row 4 of messages") as refused:
-        take_back(file, file.with_name("undo"))
+        revert(file, file.with_name("undo"))
     assert "never stored twice" in refused.value.hint
     assert content(file) == before
 
 
-async def test_only_what_was_asked_for(tmp_path: Path) -> None:
+async def test_only_the_requested_range(tmp_path: Path) -> None:
     """One thread; one account; the last hour."""
     file = await filled(tmp_path, spread(3, NOW), arrival(1, BOB, at_ms=NOW - 7_200_000))
     with opened(file) as db:
@@ -397,24 +397,24 @@ async def test_the_undo_file_is_private_and_never_overwritten(tmp_path: Path) ->
     assert content(file) == before
 
 
-def test_what_is_no_undo_file_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_undo_file_is_refused(tmp_path: Path) -> None:
     """Missing, or something else."""
     with pytest.raises(BadInput, match="cannot read"):
         revert(tmp_path / "wad.db", tmp_path / "none")
     (tmp_path / "other").write_text("{}")
-    with pytest.raises(BadInput, match="no undo file"):
+    with pytest.raises(BadInput, match="not an undo file"):
         revert(tmp_path / "wad.db", tmp_path / "other")
 
 
 async def test_an_undo_file_of_another_schema_changes_nothing(tmp_path: Path) -> None:
-    """It names what is not there."""
+    """It names columns that do not exist."""
     file = await filled(tmp_path, spread(2, NOON))
     change = undo.Change(
         "messages", undo.RowAction.UPDATE, ids(file)[0], (("at_ms", 1), ("no_such", 2))
     )
     undo.write(tmp_path / "undo", [undo.Change("meta", undo.RowAction.INSERT, "epoch"), change])
     before = content(file)
-    with pytest.raises(BadInput, match="not there"):
+    with pytest.raises(BadInput, match="do not exist"):
         revert(file, tmp_path / "undo")
     assert content(file) == before
 
@@ -435,15 +435,15 @@ KNOWN = {(ACC, LID): PN}
         ("nothing", "", "", False, None),
     ],
 )  # fmt: skip
-def test_whose_conversation_it_is(
+def test_the_conversation_of_a_row(
     thread: str, chat: str, sender: str, from_me: bool, right: str | None
 ) -> None:
-    """The chat tells, else the thread, else who wrote; never who we are."""
+    """From the chat, else the thread, else the sender; never from our own address."""
     found = right_chat(ACC, thread, chat, sender, from_me=from_me, aliases=KNOWN)
     assert (None if found is None else str(found)) == right
 
 
-def test_an_account_that_is_none_has_no_thread() -> None:
+def test_an_invalid_account_has_no_thread() -> None:
     """Its id cannot name one."""
     assert right_thread("Not An Id", ANN) is None
     assert right_thread(ACC, ANN) == ANN_THREAD
@@ -453,6 +453,6 @@ def test_an_account_that_is_none_has_no_thread() -> None:
     ("marks", "status"),
     [((), "sent"), (("delivered",), "delivered"), (("read", "delivered"), "read")],
 )
-def test_what_receipts_say(marks: tuple[str, ...], status: str) -> None:
+def test_the_status_of_receipts(marks: tuple[str, ...], status: str) -> None:
     """The furthest counts, in any order."""
     assert right_status(marks) == status

@@ -1,4 +1,4 @@
-"""The embedded store as the audits read it."""
+"""The rows of the embedded store for the audits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def audited_threads(file: Path) -> ThreadsReport:
 
 
 async def test_a_store_without_faults_is_clean(tmp_path: Path) -> None:
-    """What the store itself wrote has no duplicates, and all of it was looked at."""
+    """Documents of the store itself have no duplicates, and all of them were audited."""
     report = audited(await filled(tmp_path, spread(5, NOON), arrival(1, BOB)))
     assert report.verdict is AuditVerdict.CLEAN
     assert (report.total_docs, report.ts_client_types) == (6, {"integer": 6})
@@ -47,8 +47,8 @@ async def test_a_second_document_of_a_message_is_found(tmp_path: Path) -> None:
     assert audited(file).duplicates_count_active == 1
 
 
-async def test_a_double_under_the_hidden_id_is_found(tmp_path: Path) -> None:
-    """Message and thread, once the store knows who it is."""
+async def test_a_duplicate_under_the_lid_is_found(tmp_path: Path) -> None:
+    """Message and thread, once the store has the alias."""
     file = await filled(tmp_path, arrival(1), ALIAS)
     copy_message(file, ids(file)[0], "twin", thread=f"{ACC}__{LID}", chat=LID, sender=LID)
     change_rows(
@@ -62,7 +62,7 @@ async def test_a_double_under_the_hidden_id_is_found(tmp_path: Path) -> None:
 
 
 async def test_a_time_written_as_text_hides_nothing(tmp_path: Path) -> None:
-    """SQLite sorts texts above all numbers; the audit reads both, and tells how many of each there are."""
+    """SQLite sorts texts above all numbers; the audit reads both, and counts each type."""
     file = await filled(tmp_path, spread(5, NOON))
     first, second, *_ = ids(file)
     for ident, at in ((first, "2026-01-21T12:53:00Z"), (second, "2020-01-01T00:00:00Z")):
@@ -72,8 +72,8 @@ async def test_a_time_written_as_text_hides_nothing(tmp_path: Path) -> None:
     assert (report.total_docs, report.skipped.out_of_window) == (4, 1)
 
 
-async def test_what_lies_before_the_window_is_counted(tmp_path: Path) -> None:
-    """And so is what has no time."""
+async def test_rows_before_the_window_are_counted(tmp_path: Path) -> None:
+    """And so are rows without a time."""
     file = await filled(tmp_path, spread(4, NOON, step_ms=3_600_000))
     change_rows(file, "UPDATE messages SET at_ms = 0 WHERE id = ?", ids(file)[0])
     report = audited(file, window_hours=1.5)
@@ -84,22 +84,22 @@ async def test_what_lies_before_the_window_is_counted(tmp_path: Path) -> None:
     )
 
 
-async def test_only_what_was_asked_for(tmp_path: Path) -> None:
+async def test_only_the_requested_rows(tmp_path: Path) -> None:
     """One account, one thread."""
     file = await filled(tmp_path, spread(3, NOON), arrival(1, BOB))
     assert audited(file, thread=ANN_THREAD).total_docs == 3
     assert audited(file, account="nobody").verdict is AuditVerdict.INCONCLUSIVE
 
 
-async def test_content_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
-    """The audit goes on, and says that it could not compare these texts."""
+async def test_unreadable_content_is_counted(tmp_path: Path) -> None:
+    """The audit goes on, and reports that it could not compare these texts."""
     file = await filled(tmp_path, spread(2, NOON))
     change_rows(file, "UPDATE messages SET content = X'c1' WHERE id = ?", ids(file)[0])
     assert audited(file).skipped.unreadable_content == 1
 
 
-async def test_facts_of_a_chat_are_no_thread(tmp_path: Path) -> None:
-    """A row that waits for its first message is not counted."""
+async def test_facts_of_a_chat_are_not_a_thread(tmp_path: Path) -> None:
+    """A row without messages is not counted."""
     file = await filled(tmp_path, arrival(1), arrival(2, ANN_LID))
     change_rows(file, "UPDATE threads SET messages = 0 WHERE chat = ?", str(ANN))
     assert audited_threads(file).total_threads == 1
@@ -114,15 +114,15 @@ async def test_an_audit_changes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".db"] == ["wad.db"]
 
 
-def test_no_store_is_an_error_and_none_is_made(tmp_path: Path) -> None:
-    """A wrong directory must not look like an empty store."""
+def test_a_missing_store_is_an_error(tmp_path: Path) -> None:
+    """None is created: a wrong directory must not look like an empty store."""
     with pytest.raises(NotFound, match=r"wad\.db"):
         open_rows("sqlite", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says who may."""
+    """The error says which user may."""
     file = await filled(tmp_path, arrival(1))
     file.chmod(0)
     # Root may read everything.
@@ -132,7 +132,7 @@ async def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_another_schema_is_refused(tmp_path: Path) -> None:
-    """What the columns mean is known for this schema only."""
+    """The meaning of the columns is known for this schema only."""
     file = await filled(tmp_path, arrival(1))
     change_rows(file, "PRAGMA user_version = 99")
     with pytest.raises(Unavailable, match="newer wad"):
@@ -140,12 +140,12 @@ async def test_another_schema_is_refused(tmp_path: Path) -> None:
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
-    """A file that is no database."""
+    """A file that is not a database."""
     (tmp_path / "wad.db").write_bytes(b"not a database, but long enough to look" * 20)
     with pytest.raises(Damaged):
         open_rows("sqlite", tmp_path)
 
 
 def test_the_number_stays_the_number() -> None:
-    """What these tests take for one person is one."""
+    """The addresses that these tests use for one person are one."""
     assert (str(ANN), str(ANN_LID)) == (PN, LID)

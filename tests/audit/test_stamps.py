@@ -1,4 +1,4 @@
-"""Times in whatever type they were written."""
+"""Times in values of any type."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MS = 1_769_000_000_123
     ],
 )  # fmt: skip
 def test_every_type_is_named_and_read(value: object, stamp: Stamp) -> None:
-    """The type is told as it is, and the time where one is meant."""
+    """The type is reported as it is, and the time if there is one."""
     assert stamp_of(value) == stamp
 
 
@@ -59,7 +59,7 @@ def test_every_type_is_named_and_read(value: object, stamp: Stamp) -> None:
     )
 )  # fmt: skip
 def test_nothing_stored_makes_it_fail(value: object) -> None:
-    """Whatever lies in the field, there is a type, and a time that Firestore can hold, or none."""
+    """Any value has a type, and a time that Firestore can store, or none."""
     stamp = stamp_of(value)
     assert stamp.type
     assert stamp.ms is None or moment(stamp.ms)
@@ -67,7 +67,7 @@ def test_nothing_stored_makes_it_fail(value: object) -> None:
 
 @given(st.datetimes(min_value=datetime(1980, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001
 def test_a_time_means_the_same_in_every_type(moment: datetime) -> None:
-    """Timestamp, text and number of one moment agree, to the millisecond."""
+    """Timestamp, text and number of one time agree, to the millisecond."""
     moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000, tzinfo=UTC)
     ms = stamp_of(moment).ms
     assert ms is not None

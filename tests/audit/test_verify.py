@@ -1,4 +1,4 @@
-"""What a verification rests on."""
+"""The verdict of a verification."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ REFERENCE: Final = {
 
 
 def test_verified() -> None:
-    """Everything was seen, and everything was right."""
+    """Everything was observed, and everything was right."""
     end, report = judge(GOOD)
     assert (end, report.verdict, report.restart_verified, report.not_ready_reason) == (
         0,
@@ -61,8 +61,8 @@ def test_verified() -> None:
     assert (report.quick_write.sent, report.quick_write.status_code) == (True, 200)
 
 
-def test_without_a_message_what_is_there_counts() -> None:
-    """Nobody has to be written to."""
+def test_without_a_message_the_stored_ones_count() -> None:
+    """No message has to be sent."""
     assert judge(replace(GOOD, sent=None, stored=False))[0] is End.VERIFIED
 
 
@@ -82,9 +82,7 @@ def test_without_a_message_what_is_there_counts() -> None:
         ({"before": audited("A", "A"), "after": audited("A", "A")}, End.FAILED, "duplicates_present"),
     ],
 )  # fmt: skip
-def test_whatever_was_not_seen_to_be_right_is_no_success(
-    changed: dict[str, Any], end: End, reason: str
-) -> None:
+def test_everything_else_is_a_failure(changed: dict[str, Any], end: End, reason: str) -> None:
     """Each has its reason, and none ends with 0."""
     found, report = judge(replace(GOOD, **changed))
     assert (found, report.not_ready_reason, report.verdict) == (end, reason, False)
@@ -98,7 +96,7 @@ def test_numbers_are_hashes() -> None:
 
 
 def test_an_audit_without_its_index() -> None:
-    """It looked at the right documents, but at what price: it counts only where that is allowed."""
+    """It read the right documents, but at a higher cost: it counts only if that is allowed."""
     messages = msgspec.structs.replace(GOOD.after.messages, used_fallback=True)
     fallen = replace(GOOD, after=replace(GOOD.after, messages=messages))
     end, report = judge(fallen)

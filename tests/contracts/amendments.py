@@ -1,4 +1,4 @@
-"""The contract of amendments: edits, revokes, reactions and votes find their message, whichever came first."""
+"""The contract of amendments: edits, revokes, reactions and votes find their message, in any order."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ ORIGINAL = MessageVersion(text("text 1"), NOON + 1000)
 
 
 class AmendmentContract(OneStore):
-    """What changes a message that is there, or that will be."""
+    """Amendments of stored and of later messages."""
 
     @pytest.mark.parametrize("first", [True, False])
     async def test_an_edit_changes_its_message(self, store: Store, first: bool) -> None:
-        """Whichever came first; what it said before is kept, and it is no message of its own."""
+        """In any order; the earlier text is kept, and the edit is not a message of its own."""
         wrote, changed = arrival(1), [edit(1, "new", at_s=5)]
         await store.record(ACC, changed if first else wrote)
         done = await store.record(ACC, wrote if first else changed)
@@ -66,7 +66,7 @@ class AmendmentContract(OneStore):
         assert (await store.totals(ACC)).messages == 0
 
     async def test_an_amendment_again_changes_nothing(self, store: Store) -> None:
-        """It is told as changed only once."""
+        """It is reported as a change only once."""
         await store.record(ACC, [*arrival(1), edit(1, "new"), reaction(1, "+")])
         before = await contents(store)
         done = await store.record(ACC, [edit(1, "new"), reaction(1, "+")])
@@ -97,7 +97,7 @@ class AmendmentContract(OneStore):
         assert (await one_thread(store)).last_text == "[deleted]"
 
     async def test_a_caption_is_edited_and_the_picture_stays(self, store: Store) -> None:
-        """The new words replace the old ones, and nothing else."""
+        """The new text replaces the old one, and nothing else."""
         picture = Content(MessageKind.IMAGE, "old", forwarded=True)
         await store.record(ACC, [*arrival(1, content=picture), edit(1, "new")])
         assert (await one_message(store)).content == Content(
@@ -105,7 +105,7 @@ class AmendmentContract(OneStore):
         )
 
     async def test_only_the_author_edits_and_revokes(self, store: Store) -> None:
-        """Not the other party, not another member, and not somebody in another thread or account."""
+        """Not the other party, not another member, and not a party of another thread or account."""
         await store.record(ACC, [*arrival(1, GROUP, sender=ANN), *arrival(2, from_me=True)])
         await store.record(ACC, arrival(3))
         elsewhere = str(ThreadId.make(ACC, BOB))
@@ -126,7 +126,7 @@ class AmendmentContract(OneStore):
         assert found == [text("text 3"), text("text 2")]
 
     async def test_a_groups_admin_may_revoke(self, store: Store) -> None:
-        """And it is said who did; between two people nobody is an admin."""
+        """The admin is recorded; between two people there is no admin."""
         await store.record(ACC, [*arrival(1, GROUP, sender=ANN), *arrival(2, from_me=True)])
         await store.record(
             ACC,
@@ -137,7 +137,7 @@ class AmendmentContract(OneStore):
         assert (await one_message(store)).content == text("text 2")
 
     async def test_we_edit_and_revoke_our_own(self, store: Store) -> None:
-        """On the phone, also what our outbox sent."""
+        """On the phone, also messages of our outbox."""
         await sending(store, queued())
         await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
         await store.record(ACC, [edit(1, "better", from_me=True)])
@@ -157,7 +157,7 @@ class AmendmentContract(OneStore):
     async def test_of_each_person_the_newest_reaction_counts(
         self, store: Store, order: tuple[int, ...]
     ) -> None:
-        """An empty one takes theirs away; the thread's line stays."""
+        """An empty one removes it; the thread's preview stays."""
         changes: list[Change] = [
             reaction(1, "a", at_s=1),
             reaction(1, "b", at_s=2),
@@ -168,8 +168,8 @@ class AmendmentContract(OneStore):
         assert [(r.by, r.text) for r in (await one_message(store)).reactions] == [(str(ANN), "b")]
         assert (await one_thread(store)).last_text == "text 1"
 
-    async def test_a_vote_is_kept_as_it_came(self, store: Store) -> None:
-        """Of each person the newest, encrypted, with the id that it came under."""
+    async def test_a_vote_is_stored_encrypted(self, store: Store) -> None:
+        """The newest of each person, with the id under which it arrived."""
         await store.record(ACC, [*arrival(1, content=Content(MessageKind.POLL, "Tea?")), vote(1)])
         await store.record(ACC, [vote(1, payload=b"newer", at_s=9)])
         (ballot,) = (await one_message(store)).votes
@@ -178,10 +178,10 @@ class AmendmentContract(OneStore):
 
     @pytest.mark.parametrize("kind", sorted(PLACEHOLDERS))
     @pytest.mark.parametrize("placeholder_first", [True, False])
-    async def test_a_placeholder_that_was_an_amendment_goes(
+    async def test_a_placeholder_that_was_an_amendment_is_deleted(
         self, store: Store, kind: MessageKind, placeholder_first: bool
     ) -> None:
-        """What could not be read at first turned out to be no message."""
+        """What could not be decrypted at first was not a message."""
         stuck = reaction(1, "+")
         number = int(stuck.wa_id, 16) - int(wa_id(0), 16)
         holder = arrival(number, content=Content(kind), push_name="Ann")
@@ -193,10 +193,10 @@ class AmendmentContract(OneStore):
         assert (thread.messages, thread.unread, thread.last_text) == (1, 1, "text 1")
         assert thread.name == "Ann"
 
-    async def test_a_placeholder_of_a_reaction_that_was_replaced_is_no_message(
+    async def test_a_placeholder_of_a_replaced_reaction_is_not_a_message(
         self, store: Store
     ) -> None:
-        """A later reaction of the same person does not make the earlier one forgotten."""
+        """A later reaction of the same person does not remove the record of the earlier one."""
         earlier, later = reaction(1, "a", at_s=5), reaction(1, "b", at_s=6)
         await store.record(ACC, [*arrival(1), earlier, later])
         number = int(earlier.wa_id.removeprefix("3EB0"), 16)
@@ -204,8 +204,8 @@ class AmendmentContract(OneStore):
         message = await one_message(store)
         assert [found.text for found in message.reactions] == ["b"]
 
-    async def test_a_revoked_placeholder_keeps_what_comes(self, store: Store) -> None:
-        """The message that came after its revoke is kept as what it said."""
+    async def test_a_revoked_placeholder_keeps_the_later_message(self, store: Store) -> None:
+        """The message that arrives after its revoke is kept as the earlier version."""
         await store.record(ACC, [*arrival(1, content=Content(MessageKind.LOST)), revoke(1)])
         await store.record(ACC, arrival(1))
         assert (await one_message(store)).earlier == (ORIGINAL,)

@@ -1,4 +1,4 @@
-"""The contract of what is told of a chat itself: names, what was read, after which time messages disappear."""
+"""The contract of facts about chats: names, read positions, disappearing messages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def chat(
     unread: int = 0,
     unread_s: int | None = None,
 ) -> PutChat:
-    """Something about the chat with Ann; times in seconds after noon."""
+    """A fact about the chat with Ann; times in seconds after noon."""
     read_ms = 0 if read_s is None else NOON + read_s * 1000
     unread_ms = 0 if unread_s is None else NOON + unread_s * 1000
     return PutChat(
@@ -53,38 +53,38 @@ class ChatContract(OneStore):
 
     # --- names ----------------------------------------------------------------------------------------
 
-    async def test_what_is_told_of_a_chat_makes_no_thread(self, store: Store) -> None:
-        """A contact is no conversation; the reference showed all of them, as of now."""
+    async def test_facts_of_a_chat_create_no_thread(self, store: Store) -> None:
+        """A contact is not a thread; the replaced backend showed all of them with the current time."""
         await store.record(ACC, [chat("Ann", read_s=5)])
         assert await contents(store) == {}
         assert await store.thread(ANN_THREAD) is None
         assert (await store.totals(ACC)).threads == 0
 
     @pytest.mark.parametrize("chat_first", [True, False])
-    async def test_the_phones_name_counts_more_than_the_push_name(
+    async def test_the_phones_name_overrides_the_push_name(
         self, store: Store, chat_first: bool
     ) -> None:
-        """Whichever came first, and however new the push name is."""
+        """In any order, however new the push name is."""
         named, wrote = [chat("Ann Smith")], arrival(9, push_name="annie")
         await store.record(ACC, [*named, *wrote] if chat_first else [*wrote, *named])
         assert (await one_thread(store)).name == "Ann Smith"
 
     @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
     async def test_the_newest_name_counts(self, store: Store, order: Sequence[int]) -> None:
-        """A later history may bring an older one."""
+        """A later history may contain an older one."""
         names = {1: chat("Old", name_s=1), 2: chat("New", name_s=2)}
         await store.record(ACC, [*arrival(1), *(names[number] for number in order), chat("")])
         assert (await one_thread(store)).name == "New"
 
     async def test_a_push_name_without_a_time_is_better_than_none(self, store: Store) -> None:
-        """History tells what people call themselves; what they wrote since counts more."""
+        """The history has push names; that of a later message overrides it."""
         await store.record(ACC, [*arrival(1), PutChat(ANN_THREAD, str(ANN), push_name="zoe")])
         assert (await one_thread(store)).name == "zoe"
         await store.record(ACC, arrival(2, push_name="Ann"))
         assert (await one_thread(store)).name == "Ann"
 
     async def test_a_group_has_its_subject(self, store: Store) -> None:
-        """Its members' names don't count."""
+        """Its members' names do not count."""
         thread = str(ThreadId.make(ACC, GROUP))
         await store.record(ACC, arrival(1, GROUP, sender=ANN, push_name="Ann"))
         await store.record(ACC, [PutChat(thread, str(GROUP), name="Friends", name_ms=NOON)])
@@ -113,14 +113,16 @@ class ChatContract(OneStore):
         await store.record(ACC, [*arrival(1), *arrival(2)])
         assert (await one_thread(store)).unread == 1
 
-    async def test_reading_an_unknown_thread_makes_none(self, store: Store) -> None:
+    async def test_reading_an_unknown_thread_creates_none(self, store: Store) -> None:
         """`mark_read` never creates a thread."""
         await store.mark_read(ANN_THREAD)
         assert await store.thread(ANN_THREAD) is None
 
     @pytest.mark.parametrize("read_first", [True, False])
-    async def test_what_the_phone_read_is_read(self, store: Store, read_first: bool) -> None:
-        """All up to that time, also what comes later; nothing behind it."""
+    async def test_messages_read_on_the_phone_are_read(
+        self, store: Store, read_first: bool
+    ) -> None:
+        """All up to that time, also later arrivals; none after it."""
         read, wrote = [chat(read_s=2)], [*arrival(1), *arrival(2), *arrival(3)]
         await store.record(ACC, [*read, *wrote] if read_first else [*wrote, *read])
         assert (await one_thread(store)).unread == 1
@@ -128,25 +130,25 @@ class ChatContract(OneStore):
         assert (await one_thread(store)).unread == 1
 
     @pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
-    async def test_who_writes_on_the_phone_has_read(
+    async def test_writing_on_the_phone_marks_as_read(
         self, store: Store, order: Sequence[int]
     ) -> None:
-        """Only what came behind our own message is unread."""
+        """Only messages after our own one are unread."""
         for number in order:
             await store.record(ACC, arrival(number, from_me=number == 2))
         assert (await one_thread(store)).unread == 1
 
     async def test_a_queued_message_reads_nothing(self, store: Store) -> None:
-        """A program that answers has not shown the message to anybody."""
+        """A program that answers has not shown the message to a person."""
         await store.record(ACC, arrival(1))
         await store.enqueue(queued(created_ms=NOON + 9000))
         assert (await one_thread(store)).unread == 1
 
     @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-    async def test_history_tells_how_many_are_unread(
+    async def test_the_history_has_the_number_of_unread(
         self, store: Store, order: Sequence[int]
     ) -> None:
-        """Of the messages up to that time no more than the number, of later ones all; chunks may come in any order."""
+        """Of the messages up to that time at most this number, of later ones all; chunks may arrive in any order."""
         changes: list[list[Change]] = [
             [chat(unread=2, unread_s=4)],
             [*arrival(1), *arrival(2), *arrival(3), *arrival(4)],
@@ -162,15 +164,15 @@ class ChatContract(OneStore):
     async def test_the_newest_number_of_unread_counts(
         self, store: Store, order: Sequence[int]
     ) -> None:
-        """Of two of one time the smaller: nothing came since, so somebody has read."""
+        """Of two with the same time the smaller: no message arrived since, so some were read."""
         told = {1: chat(unread=3, unread_s=5), 2: chat(unread=1, unread_s=5)}
         await store.record(ACC, [change for number in range(1, 5) for change in arrival(number)])
         await store.record(ACC, [told[number] for number in order])
         await store.record(ACC, [chat(unread=4, unread_s=2)])
         assert (await one_thread(store)).unread == 1
 
-    async def test_reading_ends_what_was_told(self, store: Store) -> None:
-        """After `mark_read` nothing that is there is unread."""
+    async def test_reading_overrides_the_history(self, store: Store) -> None:
+        """After `mark_read` no stored message is unread."""
         await store.record(ACC, [*arrival(1), *arrival(2), chat(unread=1, unread_s=1)])
         assert (await one_thread(store)).unread == 2
         await store.mark_read(ANN_THREAD)

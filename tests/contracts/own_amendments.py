@@ -1,4 +1,4 @@
-"""The contract of what we ourselves change: entries of the outbox that are no messages of their own."""
+"""The contract of our own amendments: outbox entries that are not messages of their own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OURS = Target("O1", str(ANN), from_me=True)
 class OwnAmendmentContract(OneStore):
     """Reactions, edits and revokes that we send."""
 
-    async def test_what_amends_a_message_is_none_of_its_own(self, store: Store) -> None:
+    async def test_an_amendment_is_not_a_message_of_its_own(self, store: Store) -> None:
         """It is in the outbox, and in a thread only in its message."""
         await store.record(ACC, arrival(1))
         done = await store.enqueue(amending(OwnReaction(THEIRS, "👍")))
@@ -49,7 +49,7 @@ class OwnAmendmentContract(OneStore):
         assert (totals.messages, {s: n for s, n in totals.outbox.items() if n}) == (1, {S.SENT: 1})
 
     async def test_the_newest_reaction_of_ours_counts(self, store: Store) -> None:
-        """An empty one takes it away; by the time in which they were asked for."""
+        """By the time of the request; an empty one removes it."""
         await store.record(ACC, [*arrival(1), reaction(1, "👎")])
         for number, emoji in enumerate(("👍", "🎉")):
             await sent(store, amending(OwnReaction(THEIRS, emoji), f"k{number}"), f"R{number}")
@@ -57,8 +57,8 @@ class OwnAmendmentContract(OneStore):
         signs = {(one.text, one.from_me) for one in (await one_message(store)).reactions}
         assert signs == {("👎", False), ("🎉", True)}
 
-    async def test_an_edit_of_ours_shows_once_it_has_left(self, store: Store) -> None:
-        """Not while it waits; in the message and in the line of its thread."""
+    async def test_an_edit_of_ours_shows_once_it_is_sent(self, store: Store) -> None:
+        """Not while it waits; in the message and in the preview of its thread."""
         await sent(store, queued(), "O1")
         entry = amending(TextEdit(OURS, "better"))
         await sending(store, entry)
@@ -70,7 +70,7 @@ class OwnAmendmentContract(OneStore):
         assert (await one_thread(store)).last_text == "better"
 
     async def test_an_edit_that_failed_changes_nothing(self, store: Store) -> None:
-        """Nor does one whose result is unknown, until evidence says that it arrived."""
+        """Nor does one whose result is unknown, until evidence shows that it arrived."""
         await sent(store, queued(), "O1")
         entry = amending(TextEdit(OURS, "better"))
         await sending(store, entry)
@@ -82,8 +82,8 @@ class OwnAmendmentContract(OneStore):
         await store.record(ACC, [mark(5, ReceiptMark.DELIVERED)])
         assert (await one_message(store)).content.text == "better"
 
-    async def test_a_receipt_finds_what_amends(self, store: Store) -> None:
-        """Before or after WhatsApp's id of it is known."""
+    async def test_a_receipt_finds_an_amendment(self, store: Store) -> None:
+        """Before or after its WhatsApp id is known."""
         entry = amending(OwnReaction(THEIRS, "👍"))
         await sending(store, entry)
         await store.settle(entry.id, Unknown(wa_id(5), "crash"), epoch=EPOCH)
@@ -97,7 +97,7 @@ class OwnAmendmentContract(OneStore):
 
     @pytest.mark.parametrize("first", [True, False])
     async def test_its_echo_is_evidence_and_counts_once(self, store: Store, first: bool) -> None:
-        """Whether it is told before or after the entry is uncertain."""
+        """Whether it arrives before or after the entry is uncertain."""
         await store.record(ACC, arrival(1, from_me=True))
         entry = amending(TextEdit(Target(wa_id(1), str(ANN), from_me=True), "new"))
         echo = msgspec.structs.replace(edit(1, "new", from_me=True), wa_id="E1")
@@ -114,7 +114,7 @@ class OwnAmendmentContract(OneStore):
         assert (message.content.text, len(message.earlier)) == ("new", 1)
 
     async def test_a_message_that_we_deleted_stays_deleted(self, store: Store) -> None:
-        """Its words are gone; an edit that leaves later does not bring them back."""
+        """Its text is gone; a later edit does not restore it."""
         await sent(store, queued(), "O1")
         await sent(store, amending(Revoke(OURS), "k2"), "R1")
         await sent(store, amending(TextEdit(OURS, "again"), "k3"), "E1")
@@ -122,7 +122,7 @@ class OwnAmendmentContract(OneStore):
         assert (message.content.kind, message.content.text) == (MessageKind.REVOKE, "")
 
     async def test_a_message_is_found_by_its_id(self, store: Store) -> None:
-        """A received one as it stands now, one of the outbox, and none."""
+        """A received one in its current state, one of the outbox, and an unknown one."""
         await store.record(ACC, [*arrival(1), edit(1, "new")])
         message = await one_message(store)
         assert await store.message(message.id) == message

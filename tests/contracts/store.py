@@ -1,4 +1,4 @@
-"""What every store must do: the docstrings of `wad.store.port`, sentence by sentence.
+"""The contract of every store: the docstrings of `wad.store.port`, sentence by sentence.
 
 An adapter's test module subclasses `StoreContract` and gives the fixture `fresh`: a function that returns an async
 context manager of an empty store.
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.contracts.aliases import AliasContract
 from tests.contracts.amendments import AmendmentContract
 from tests.contracts.chats import ChatContract
-from tests.contracts.orders import OrderContract
+from tests.contracts.history import HistoryContract
+from tests.contracts.order import OrderContract
 from tests.contracts.own_amendments import OwnAmendmentContract
-from tests.contracts.past import PastContract
-from tests.contracts.people import PeopleContract
 from tests.contracts.queue import QueueContract
 from tests.contracts.world import (
     ACC,
@@ -57,16 +57,16 @@ class StoreContract(
     ChatContract,
     OrderContract,
     OwnAmendmentContract,
-    PastContract,
-    PeopleContract,
+    HistoryContract,
+    AliasContract,
     QueueContract,
 ):
     """The suite.  Every test gets an empty store."""
 
     # --- record: messages -----------------------------------------------------------------------
 
-    async def test_a_message_is_kept_whole(self, store: Store) -> None:
-        """What was put in comes out, every field."""
+    async def test_a_message_is_stored_completely(self, store: Store) -> None:
+        """Every field that was written is read."""
         content = Content(
             MessageKind.IMAGE, "look", media=MediaContent("image/png", "a.png", 77, key=b"k", thumbnail=b"t"),
             target="T",
@@ -81,7 +81,7 @@ class StoreContract(
         assert done.known == 0
 
     async def test_a_message_shows_in_its_thread(self, store: Store) -> None:
-        """The thread carries its newest message."""
+        """The thread has its newest message."""
         await store.record(ACC, arrival(1, push_name="Ann"))
         assert await one_thread(store) == Thread(
             id=ANN_THREAD,
@@ -96,7 +96,7 @@ class StoreContract(
         )
 
     async def test_the_same_message_again_changes_nothing(self, store: Store) -> None:
-        """A repeated message is known, and counted nowhere."""
+        """A repeated message is a duplicate, and not counted again."""
         await store.record(ACC, arrival(1))
         before = await contents(store)
         done = await store.record(ACC, [*arrival(1), *arrival(1)])
@@ -109,10 +109,10 @@ class StoreContract(
         assert (len(done.new), done.known) == (2, 1)
 
     @pytest.mark.parametrize("numbers", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
-    async def test_the_newest_message_leads_its_thread(
+    async def test_the_newest_message_is_the_last_of_its_thread(
         self, store: Store, numbers: Sequence[int]
     ) -> None:
-        """History that arrives newest first leaves the newest message in front."""
+        """Also if the history arrives newest first."""
         for number in numbers:
             await store.record(ACC, arrival(number, from_me=number == 3))
         thread = await one_thread(store)
@@ -124,7 +124,7 @@ class StoreContract(
     async def test_messages_of_one_moment_are_ordered_by_id(
         self, store: Store, numbers: Sequence[int]
     ) -> None:
-        """Of two messages of the same millisecond the greater id leads, whichever came first."""
+        """Of two messages of the same millisecond the greater id is the last, in any order of arrival."""
         changes = {number: arrival(number, at_ms=NOON) for number in numbers}
         for number in numbers:
             await store.record(ACC, changes[number])
@@ -136,7 +136,7 @@ class StoreContract(
     async def test_messages_of_one_second_stay_in_the_order_they_were_seen(
         self, store: Store, numbers: Sequence[int]
     ) -> None:
-        """WhatsApp tells whole seconds: `seen` comes before the id, in the list and in the thread."""
+        """WhatsApp's times have whole seconds: `seen` comes before the id, in the list and in the thread."""
         for number in numbers:
             await store.record(ACC, arrival(number, at_ms=NOON, seen=number))
         texts = [m.content.text for m in await store.messages(ANN_THREAD, limit=9)]
@@ -144,7 +144,7 @@ class StoreContract(
         assert (await one_thread(store)).last_text == "text 3"
 
     async def test_a_message_without_text_has_a_preview(self, store: Store) -> None:
-        """The list of threads shows what kind it is."""
+        """The list of threads shows its kind."""
         await store.record(ACC, arrival(1, content=Content(MessageKind.AUDIO)))
         assert (await one_thread(store)).last_text == "[audio]"
 
@@ -164,11 +164,11 @@ class StoreContract(
         assert (await one_thread(store)).name == ""
 
     async def test_a_member_does_not_name_a_group(self, store: Store) -> None:
-        """A group's thread takes no push name."""
+        """A group's thread has no push name."""
         await store.record(ACC, arrival(1, GROUP, sender=ANN, push_name="Ann"))
         assert (await one_thread(store, str(ThreadId.make(ACC, GROUP)))).name == ""
 
-    async def test_direction_thread_and_account_tell_messages_apart(self, store: Store) -> None:
+    async def test_direction_thread_and_account_distinguish_messages(self, store: Store) -> None:
         """The same WhatsApp id may occur in both directions, in two threads, and in two accounts."""
         done = await store.record(
             ACC, [*arrival(1), *arrival(1, from_me=True), *arrival(1, BOB), *arrival(1, GROUP)]
@@ -178,8 +178,8 @@ class StoreContract(
 
     # --- record: placeholders -----------------------------------------------------------------------
 
-    async def test_a_placeholder_gives_way_to_the_message(self, store: Store) -> None:
-        """What could not be read at first is shown once it can be, and counted once."""
+    async def test_a_placeholder_is_replaced_by_the_message(self, store: Store) -> None:
+        """An undecryptable message is shown once it is decrypted, and counted once."""
         lost = Content(MessageKind.UNDECRYPTABLE, detail="lost in a crash")
         await store.record(ACC, arrival(1, content=lost))
         done = await store.record(ACC, arrival(1, push_name="Ann"))
@@ -190,7 +190,7 @@ class StoreContract(
         assert (thread.last_text, thread.name) == ("text 1", "Ann")
 
     async def test_lost_messages_are_counted(self, store: Store) -> None:
-        """Until they come after all; of each account its own."""
+        """Until they arrive after all; separately for each account."""
         lost = Content(MessageKind.LOST, detail="lost in a crash")
         assert (await store.totals(ACC)).lost == 0
         done = await store.record(
@@ -204,7 +204,7 @@ class StoreContract(
         assert (await store.totals(ACC)).lost == 1
 
     async def test_a_call_ends(self, store: Store) -> None:
-        """It stands where it began, once, with how it went; whichever was told first."""
+        """It is stored at its beginning, once, with its result, in any order of arrival."""
         offered = Content(MessageKind.CALL, call=Call(CallOutcome.OFFERED))
         missed = Content(MessageKind.CALL, call=Call(CallOutcome.MISSED))
         begins, ends = arrival(1, content=offered), arrival(1, content=missed, at_ms=NOON + 90_000)
@@ -220,7 +220,7 @@ class StoreContract(
         )
 
     async def test_a_placeholder_replaces_nothing(self, store: Store) -> None:
-        """A message that was read stays, whatever comes later."""
+        """A readable message stays, whatever arrives later."""
         await store.record(ACC, arrival(1))
         done = await store.record(ACC, arrival(1, content=Content(MessageKind.UNDECRYPTABLE)))
         assert (done.new, done.known) == ((), 1)
@@ -239,14 +239,14 @@ class StoreContract(
         assert await store.cursor(ACC) == Cursor("g", 5)
         assert await store.cursor(OTHER) == Cursor("h", 7)
 
-    async def test_a_new_spool_begins_anew(self, store: Store) -> None:
+    async def test_a_new_spool_replaces_the_cursor(self, store: Store) -> None:
         """Another generation replaces the cursor although its numbers are smaller."""
         await store.record(ACC, [], Cursor("old", 900))
         await store.record(ACC, [], Cursor("new", 2))
         assert await store.cursor(ACC) == Cursor("new", 2)
 
     async def test_changes_without_a_cursor_leave_it(self, store: Store) -> None:
-        """Only who reads the spool moves its cursor."""
+        """Only the reader of the spool moves its cursor."""
         await store.record(ACC, [], Cursor("g", 5))
         await store.record(ACC, arrival(1))
         assert await store.cursor(ACC) == Cursor("g", 5)
@@ -261,35 +261,35 @@ class StoreContract(
             (ReceiptMark.PLAYED, S.PLAYED),
         ],
     )
-    async def test_a_receipt_moves_a_message_on(
+    async def test_a_receipt_advances_a_message(
         self, store: Store, what: ReceiptMark, status: MessageStatus
     ) -> None:
-        """Delivered, read and played are what they say."""
+        """Delivered, read and played."""
         await store.record(ACC, [*arrival(1, from_me=True), mark(1, what)])
         assert (await one_message(store)).status is status
 
     async def test_a_receipt_may_come_before_its_message(self, store: Store) -> None:
-        """It is kept, creates nothing, and counts when the message comes."""
+        """It is stored, creates nothing, and is applied when the message arrives."""
         await store.record(ACC, [mark(1, ReceiptMark.READ)])
         assert await contents(store) == {}
         assert (await store.totals(ACC)).messages == 0
         await store.record(ACC, arrival(1, from_me=True))
         assert (await one_message(store)).status is S.READ
 
-    async def test_a_receipt_takes_nothing_back(self, store: Store) -> None:
+    async def test_a_receipt_reverts_nothing(self, store: Store) -> None:
         """`delivered` after `read` changes nothing."""
         await store.record(ACC, [*arrival(1, from_me=True), mark(1, ReceiptMark.READ)])
         await store.record(ACC, [mark(1, ReceiptMark.DELIVERED)])
         assert (await one_message(store)).status is S.READ
 
     async def test_a_receipt_finds_its_message_under_either_address(self, store: Store) -> None:
-        """The receipt may name the chat by hidden id although the thread is named by number."""
+        """The receipt may name the chat by LID although the thread is named by number."""
         await store.record(ACC, arrival(1, from_me=True))
         await store.record(ACC, [mark(1, ReceiptMark.READ, thread=ANN_LID_THREAD, by=ANN_LID)])
         assert (await one_message(store)).status is S.READ
 
-    async def test_a_receipt_means_what_we_sent(self, store: Store) -> None:
-        """An inbound message with the same id, and another account's, stay as they are."""
+    async def test_a_receipt_applies_to_our_messages_only(self, store: Store) -> None:
+        """An inbound message with the same id, and another account's, are not changed."""
         await store.record(ACC, [*arrival(1), *arrival(2, from_me=True)])
         await store.record(OTHER, arrival(1, account=OTHER, from_me=True))
         await store.record(ACC, [mark(1, ReceiptMark.READ)])
@@ -320,7 +320,7 @@ class StoreContract(
     async def test_pages_of_threads_join_without_gap(
         self, store: Store, account: str | None
     ) -> None:
-        """Each page goes on strictly after the one before, also among threads of one moment."""
+        """Each page starts strictly after the one before, also among threads of one time."""
         for number in range(11):
             chat = Jid.parse(f"4070000{number:04}@s.whatsapp.net")
             await store.record(ACC, arrival(number, chat, at_ms=NOON + number // 4))
@@ -337,7 +337,7 @@ class StoreContract(
         assert pages == whole
 
     async def test_pages_of_messages_join_without_gap(self, store: Store) -> None:
-        """Newest first, strictly before the page's place, also among messages of one moment."""
+        """Newest first, strictly before the page's position, also among messages of one time."""
         for number in range(23):
             changes = arrival(number, at_ms=NOON + number // 8, seen=number // 3)
             await store.record(ACC, changes)
@@ -358,7 +358,7 @@ class StoreContract(
         assert pages == whole
 
     async def test_which_ids_are_stored(self, store: Store) -> None:
-        """Only those that were asked for, of this account."""
+        """Only the requested ones, of this account."""
         await store.record(ACC, [*arrival(1), *arrival(2), mark(7, ReceiptMark.READ)])
         await store.enqueue(queued())
         await store.record(OTHER, arrival(3, account=OTHER))
@@ -378,7 +378,7 @@ class StoreContract(
         assert {state: n for state, n in totals.outbox.items() if n} == {S.QUEUED: 2, S.SENDING: 1}
 
     async def test_totals_of_an_empty_account_are_zero(self, store: Store) -> None:
-        """Nothing is there, so nothing is counted."""
+        """Nothing is stored, so nothing is counted."""
         totals = await store.totals(ACC)
         assert (totals.threads, totals.messages, sum(totals.outbox.values())) == (0, 0, 0)
 
@@ -402,7 +402,7 @@ class StoreContract(
         assert await store.entry(queued().id) == queued()
 
     async def test_an_old_epoch_publishes_nothing(self, store: Store) -> None:
-        """Nor does it change or withdraw an account's status."""
+        """It neither changes nor withdraws an account's status."""
         await store.put_account(a_status(), epoch=EPOCH)
         await store.fence(EPOCH + 1)
         with pytest.raises(Fenced):
@@ -420,7 +420,7 @@ class StoreContract(
         assert found == [a_status(), a_status(OTHER)]
 
     async def test_a_forgotten_account_keeps_its_messages(self, store: Store) -> None:
-        """Forgetting is idempotent, and only the status goes."""
+        """Forgetting is idempotent, and deletes only the status."""
         await store.record(ACC, arrival(1))
         await store.put_account(a_status(), epoch=EPOCH)
         await store.forget_account(ACC, epoch=EPOCH)
@@ -441,7 +441,7 @@ class StoreContract(
         assert (thread.last_text, thread.last_from_me, thread.unread) == ("hello", True, 0)
 
     async def test_the_same_key_is_the_same_message(self, store: Store) -> None:
-        """It is returned as it stands, and nothing is queued."""
+        """The stored entry is returned, and nothing is queued."""
         sent = await sending(store, queued())
         done = await store.enqueue(queued(created_ms=NOON + 5))
         assert (done.entry, done.duplicate) == (sent, True)
@@ -456,12 +456,12 @@ class StoreContract(
         assert (await store.totals(ACC)).messages == 1
 
     async def test_one_of_many_at_once_is_new(self, store: Store) -> None:
-        """The same key, sent ten times at the same moment, is one message."""
+        """The same key, queued ten times at once, is one message."""
         done = await asyncio.gather(*(store.enqueue(queued()) for _ in range(10)))
         assert [one.duplicate for one in done].count(False) == 1
         assert (await one_message(store)).id == queued().id
 
-    async def test_messages_leave_in_the_order_of_enqueuing(self, store: Store) -> None:
+    async def test_messages_are_sent_in_the_order_of_enqueuing(self, store: Store) -> None:
         """Whatever their times and ids; each account has its own queue."""
         for number, key in enumerate("cab"):
             await store.enqueue(queued(key, created_ms=NOON - number))
@@ -472,7 +472,7 @@ class StoreContract(
             await store.settle(entry.id, CLAIMED, epoch=EPOCH)
         assert order == ["c", "a", "b"]
 
-    async def test_what_did_not_leave_keeps_its_place(self, store: Store) -> None:
+    async def test_an_unsent_entry_keeps_its_position(self, store: Store) -> None:
         """After `NotSent` it is the oldest queued entry again."""
         await store.enqueue(queued("a"))
         await store.enqueue(queued("b"))
@@ -524,20 +524,20 @@ class StoreContract(
     # --- outbox: settling -------------------------------------------------------------------------------
 
     async def test_settling_needs_an_entry(self, store: Store) -> None:
-        """There must be something to settle."""
+        """An unknown entry is not found."""
         with pytest.raises(NotFound):
             await store.settle("nothing", CLAIMED, epoch=EPOCH)
 
-    async def test_the_law_is_kept(self, store: Store) -> None:
-        """What `outbox.advance` forbids is a conflict, and nothing changes."""
+    async def test_forbidden_transitions_are_refused(self, store: Store) -> None:
+        """A transition that `outbox.advance` forbids is a conflict, and nothing changes."""
         await store.enqueue(queued())
         with pytest.raises(Conflict):
             await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
         assert await store.entry(queued().id) == queued()
         assert (await one_message(store)).status is S.QUEUED
 
-    async def test_a_claim_is_kept(self, store: Store) -> None:
-        """Holder, epoch and the attempt's secret are stored before anything leaves."""
+    async def test_a_claim_is_stored(self, store: Store) -> None:
+        """Holder, epoch and the attempt's secret are stored before anything is sent."""
         entry = await sending(store, queued())
         assert entry == await store.entry(entry.id)
         assert (entry.claim, entry.secret, entry.attempts) == (CLAIMED.claim, CLAIMED.secret, 1)
@@ -564,7 +564,7 @@ class StoreContract(
         assert (message.status, message.wa_id) == (status, entry.wa_id)
 
     async def test_a_sent_message_has_whatsapps_id_and_time(self, store: Store) -> None:
-        """Its place in the thread is by WhatsApp's time, before or behind what came meanwhile."""
+        """Its position in the thread is by WhatsApp's time, before or after messages that arrived meanwhile."""
         await sending(store, queued("early", "early"))
         await sending(store, queued("late", "late", created_ms=NOON + 1))
         await store.record(ACC, arrival(5))
@@ -580,8 +580,8 @@ class StoreContract(
         )
         assert await store.has_messages(ACC, [wa_id(1), wa_id(2)]) == {wa_id(1), wa_id(2)}
 
-    async def test_a_message_moved_back_no_longer_leads(self, store: Store) -> None:
-        """Where WhatsApp's clock is behind ours, another message may be the newest after all."""
+    async def test_a_message_moved_back_is_no_longer_the_last(self, store: Store) -> None:
+        """If WhatsApp's clock is behind ours, another message may be the newest after all."""
         await store.record(ACC, arrival(5))
         await sending(store, queued(created_ms=NOON + 9000))
         assert (await one_thread(store)).last_text == "hello"
@@ -589,7 +589,7 @@ class StoreContract(
         thread = await one_thread(store)
         assert (thread.last_text, thread.last_ms) == ("text 5", NOON + 5000)
 
-    async def test_a_receipt_moves_entry_and_message_on(self, store: Store) -> None:
+    async def test_a_receipt_advances_entry_and_message(self, store: Store) -> None:
         """Delivered, then read."""
         await sending(store, queued())
         await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
@@ -601,15 +601,15 @@ class StoreContract(
         assert (await one_message(store)).status is S.READ
 
     async def test_a_receipt_may_come_before_settling(self, store: Store) -> None:
-        """It counts as soon as the entry has its WhatsApp id."""
+        """It is applied as soon as the entry has its WhatsApp id."""
         await sending(store, queued())
         await store.record(ACC, [mark(1, ReceiptMark.DELIVERED)])
         entry = await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
         assert entry.state is S.DELIVERED
         assert (await one_message(store)).status is S.DELIVERED
 
-    async def test_a_receipt_settles_what_is_uncertain(self, store: Store) -> None:
-        """Whether it comes before or after the crash was noticed."""
+    async def test_a_receipt_settles_an_uncertain_entry(self, store: Store) -> None:
+        """Whether it arrives before or after the crash was detected."""
         for key, number, early in (("a", 1, True), ("b", 2, False)):
             await sending(store, queued(key))
             if early:
@@ -624,7 +624,7 @@ class StoreContract(
     # --- outbox: echoes ---------------------------------------------------------------------------------
 
     async def test_the_echo_of_a_sent_message_is_known(self, store: Store) -> None:
-        """It makes no second document, and moves nothing."""
+        """It creates no second document, and changes no position."""
         await sending(store, queued())
         await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
         before = await contents(store)
@@ -633,8 +633,8 @@ class StoreContract(
         assert await contents(store) == before
 
     @pytest.mark.parametrize("chat", [ANN, ANN_LID])
-    async def test_an_echo_settles_what_is_uncertain(self, store: Store, chat: Jid) -> None:
-        """However the echo spells the chat, the message was sent, at the echo's time."""
+    async def test_an_echo_settles_an_uncertain_entry(self, store: Store, chat: Jid) -> None:
+        """Whatever the echo's spelling of the chat, the message was sent, at the echo's time."""
         await sending(store, queued())
         await store.settle(queued().id, Unknown(wa_id(1), "crash"), epoch=EPOCH)
         done = await store.record(ACC, arrival(1, chat, from_me=True))
@@ -649,7 +649,7 @@ class StoreContract(
     async def test_an_echo_may_come_before_settling(
         self, store: Store, chat: Jid, outcome: Outcome
     ) -> None:
-        """Its document goes when the entry's own document turns out to be the same message."""
+        """Its document is deleted when the entry's own document turns out to be the same message."""
         await sending(store, queued())
         await store.record(ACC, [*arrival(1, chat, from_me=True), mark(1, ReceiptMark.DELIVERED)])
         entry = await store.settle(queued().id, outcome, epoch=EPOCH)
@@ -662,16 +662,16 @@ class StoreContract(
         done = await store.record(ACC, arrival(1, chat, from_me=True))
         assert (done.new, done.known) == ((), 1)
 
-    async def test_evidence_settles_what_was_given_up(self, store: Store) -> None:
-        """An uncertain message that a person cancelled was sent after all, and says so."""
+    async def test_evidence_settles_a_cancelled_entry(self, store: Store) -> None:
+        """An uncertain message that an operator cancelled was sent after all."""
         await sending(store, queued())
         await store.settle(queued().id, Unknown(wa_id(1), "crash"), epoch=EPOCH)
         await store.settle(queued().id, Cancel(), epoch=EPOCH)
         await store.record(ACC, [mark(1, ReceiptMark.DELIVERED)])
         assert (await one_message(store)).status is S.DELIVERED
 
-    async def test_what_was_sent_twice_shows_twice(self, store: Store) -> None:
-        """A person sends an uncertain message again, and then the first one's echo comes: both are there."""
+    async def test_a_message_sent_twice_shows_twice(self, store: Store) -> None:
+        """An operator sends an uncertain message again, and then the first one's echo arrives: both are stored."""
         await sending(store, queued())
         await store.settle(queued().id, Unknown(wa_id(1), "crash"), epoch=EPOCH)
         await store.settle(queued().id, Retry(), epoch=EPOCH)

@@ -1,4 +1,4 @@
-"""What the parts of the store's contract share: people, messages, and how to look at a store."""
+"""Helpers of the store's contract: people, messages, and reading a store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ S = MessageStatus
 
 
 def text(words: str) -> Content:
-    """A text message's inside."""
+    """The content of a text message."""
     return Content(MessageKind.TEXT, words)
 
 
@@ -54,7 +54,7 @@ def arrival(
     aliases: Aliases | None = None,
     seen: int = 0,
 ) -> list[Change]:
-    """The changes of one message, as `plan` makes them: number `number` of its chat, `number` seconds after noon."""
+    """The changes of one message, as `plan` creates them: number `number` of its chat, `number` seconds after noon."""
     event = MessageReceived(
         id=f"3EB0{number:08X}",
         chat=chat,
@@ -87,7 +87,7 @@ def amendment(
     from_me: bool = False,
     at_s: int = 5,
 ) -> PutAmendment:
-    """Something that `by` did to `arrival(number)`, `at_s` seconds after noon."""
+    """An amendment by `by` of `arrival(number)`, `at_s` seconds after noon."""
     if account != ACC:
         thread = str(ThreadId.make(account, ANN))
     # An id of its own for every one, in the form of `wa_id`.
@@ -99,7 +99,7 @@ def amendment(
 
 
 def edit(number: int, words: str, **who: Any) -> PutAmendment:
-    """New words."""
+    """A new text."""
     return amendment(number, Content(MessageKind.EDIT, words), **who)
 
 
@@ -109,7 +109,7 @@ def revoke(number: int, *, by_admin: bool = False, **who: Any) -> PutAmendment:
 
 
 def reaction(number: int, sign: str, **who: Any) -> PutAmendment:
-    """A sign stuck to it, or taken away."""
+    """An emoji, or its removal."""
     return amendment(number, Content(MessageKind.REACTION, sign), **who)
 
 
@@ -140,7 +140,7 @@ def queued(
 
 
 def amending(content: OwnReaction | TextEdit | Revoke, key: str = "k2") -> Entry:
-    """A new entry of the outbox that changes a message."""
+    """A new outbox entry that amends a message."""
     return msgspec.structs.replace(queued(key), content=content)
 
 
@@ -150,7 +150,7 @@ def a_status(account: str = ACC, state: str = "connected") -> AccountStatus:
 
 
 async def one_thread(store: Store, thread: str = ANN_THREAD) -> Thread:
-    """A thread that must be there."""
+    """A thread that must exist."""
     found = await store.thread(thread)
     assert found is not None
     return found
@@ -170,7 +170,7 @@ async def sending(store: Store, entry: Entry) -> Entry:
 
 
 async def sent(store: Store, entry: Entry, ident: str) -> Entry:
-    """An entry that WhatsApp has, under an id."""
+    """An entry that WhatsApp accepted, under an id."""
     await sending(store, entry)
     return await store.settle(entry.id, Sent(ident, NOON + 5000), epoch=EPOCH)
 
@@ -184,7 +184,7 @@ async def contents(store: Store) -> dict[Thread, list[Message]]:
 
 
 class OneStore:
-    """A part of the contract; an adapter's test gives `fresh`, a function that makes an empty store."""
+    """A part of the contract; an adapter's test gives `fresh`, a function that creates an empty store."""
 
     @pytest.fixture
     async def store(self, fresh: Fresh) -> AsyncIterator[Store]:

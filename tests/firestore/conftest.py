@@ -1,4 +1,4 @@
-"""What the tests against the emulator are given."""
+"""Fixtures of the tests against the emulator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROJECTS: Final = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[int]:
-    """The port of an emulator that all tests share; skipped where there is none."""
+    """The port of an emulator that all tests share; the test is skipped if there is none."""
     with an_emulator(find()) as port:
         asyncio.run(warm_up(FirestoreAccess(project="demo-warm", emulator=f"127.0.0.1:{port}")))
         yield port

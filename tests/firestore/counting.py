@@ -28,7 +28,7 @@ _TOLD = ("document_change", "document_delete", "document_remove")
 
 @dataclass
 class Bill:
-    """What was counted since the last `clear`; `calls` by name."""
+    """The counts since the last `clear`; `calls` by name."""
 
     reads: int = 0
     writes: int = 0
@@ -36,24 +36,24 @@ class Bill:
     _lock: Lock = field(default_factory=Lock)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset the counts."""
         with self._lock:
             self.reads = self.writes = 0
             self.calls.clear()
 
     def call(self, name: str) -> None:
-        """One call."""
+        """Count one call."""
         with self._lock:
             self.calls[name] += 1
 
     def asked(self, name: str, request: bytes) -> None:
-        """What a request costs."""
+        """Count the cost of a request."""
         if name == "Commit":
             with self._lock:
                 self.writes += len(CommitRequest.deserialize(request).writes)
 
     def answered(self, name: str, answer: bytes) -> None:
-        """What an answer costs."""
+        """Count the cost of a response."""
         reads = 0
         match name:
             case "BatchGetDocuments":
@@ -69,7 +69,7 @@ class Bill:
 
 
 class _Passing(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Passes every call of the service on, as the stream of streams that each of them is on the wire."""
+    """Forwards every call of the service as the bidirectional stream that each of them is in gRPC."""
 
     def __init__(self, channel: Any, bill: Bill) -> None:
         self._channel = channel
@@ -103,7 +103,7 @@ class _Passing(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 @contextmanager
 def a_counter(target: int) -> Iterator[tuple[str, Bill]]:
-    """HOST:PORT that passes on to 127.0.0.1:`target`, and what it counts."""
+    """HOST:PORT of a proxy to 127.0.0.1:`target`, and its counts."""
     bill = Bill()
     with (
         grpc.insecure_channel(f"127.0.0.1:{target}") as channel,

@@ -25,7 +25,7 @@ TERMS: Final = {
 
 @dataclass
 class Machine:
-    """One machine."""
+    """One simulated machine."""
 
     name: str
     daemon: Daemon
@@ -37,7 +37,7 @@ class Machine:
         return found
 
     async def until_mode(self, mode: str) -> dict[str, Any]:
-        """Wait until it is active, or passive."""
+        """Wait until the machine is active, or passive."""
         shown: dict[str, Any] = {}
         try:
             async with asyncio.timeout(PATIENT):
@@ -48,20 +48,20 @@ class Machine:
         return shown
 
     async def until_holder(self, holder: str | None) -> None:
-        """Wait until it knows who holds the lease; None: nobody."""
+        """Wait until the machine reports this holder of the lease; None: no holder."""
         async with asyncio.timeout(PATIENT):
             while (await self.lease())["holder"] != holder:
                 await asyncio.sleep(0.02)
 
     def signal(self, number: signal.Signals) -> None:
-        """To everything that runs on it: the daemon and its workers."""
+        """Send a signal to the daemon and its workers."""
         assert self.daemon.process is not None
         for pid in pids_of(self.daemon.process.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     async def crash(self) -> None:
-        """Everything that runs on it dies at once."""
+        """Kill everything that runs on the machine at once."""
         assert self.daemon.process is not None
         process = self.daemon.process
         self.signal(signal.SIGKILL)
@@ -70,7 +70,7 @@ class Machine:
 
 
 def pids_of(pid: int) -> list[int]:
-    """A process and all that it started, from whichever of its threads, the youngest last."""
+    """A process and all of its descendants, started by any of its threads, the youngest last."""
     found = [pid]
     for parent in found:
         threads: list[Path] = []
@@ -83,7 +83,7 @@ def pids_of(pid: int) -> list[int]:
 
 
 def workers_of(pid: int) -> list[int]:
-    """The processes of a daemon that act for an account: all but the one that answers HTTP."""
+    """The processes of a daemon that act for an account: all but the HTTP process."""
     return [child for child in pids_of(pid)[1:] if not _answers_http(child)]
 
 
@@ -103,7 +103,7 @@ async def a_machine(
     engine: str = "simulator",
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Machine]:
-    """A machine on which nothing runs yet; what runs on it at the end is killed."""
+    """A machine without running processes; those that run at the end are killed."""
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
         settings = {
             **TERMS,

@@ -1,4 +1,4 @@
-"""Google's Firestore emulator, started by the tests: real gRPC, real transactions, real watches."""
+"""Google's Firestore emulator, started by the tests: real gRPC, transactions and listeners."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PATIENT: Final = 60.0
 
 
 def find() -> Path:
-    """The start script.  Raises Missing, which skips a test, where there is none, or no Java."""
+    """The start script.  Raises Missing, which skips a test, without the script or Java."""
     if java() is None:
         raise Missing(*JAVA)
     script = emulator()
@@ -66,7 +66,7 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 async def warm_up(access: FirestoreAccess) -> None:
-    """Each kind of call once: the first of its kind takes Java seconds, and deadlines in tests are short."""
+    """Make each kind of call once: the first of its kind takes Java seconds, and deadlines in tests are short."""
     firestore = Firestore(access, "warm-up", 1)
 
     def work(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""A TCP proxy between a daemon and the emulator, which can cut, delay and swallow, and counts what passes.
+"""A TCP proxy between a daemon and the emulator that can cut, delay and drop bytes, and counts them.
 
 It runs on threads of its own, so that it goes on whatever the test's event loop does.
 """
@@ -17,7 +17,7 @@ _CHUNK: Final = 1 << 16
 
 
 class Weather(StrEnum):
-    """What becomes of the bytes."""
+    """What happens to the bytes."""
 
     CLEAR = "they pass"
     SWALLOWED = "they vanish, both ways; connections stay open, new ones are taken"
@@ -26,7 +26,7 @@ class Weather(StrEnum):
 
 
 class Proxy:
-    """Listens on `port` and passes on to 127.0.0.1:`target`."""
+    """Listens on `port` and forwards to 127.0.0.1:`target`."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -41,12 +41,12 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        """What a client is told."""
+        """The address for clients."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def weather(self) -> Weather:
-        """What becomes of the bytes now."""
+        """What happens to the bytes now."""
         return self._weather
 
     @weather.setter
@@ -64,7 +64,7 @@ class Proxy:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End."""
+        """Stop the proxy."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

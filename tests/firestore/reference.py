@@ -1,7 +1,7 @@
-"""The lock of the backend that wad replaces, as its own rules are told, on the emulator.
+"""The lock of the replaced backend, by its own rules, on the emulator.
 
-See docs/internals/replaced-backend.md#lease.  Read-write transactions, its own clock, its own field names: nothing of
-wad's is used, so that each side meets the other as it would in the field.
+See docs/internals/replaced-backend.md#lease.  Read-write transactions, its own clock, its own field names: no code of
+wad is used, so that the two sides meet as they would in the field.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LEASE_MS: Final = 90_000
 
 
 class Reference:
-    """One instance of it.  `skew_ms`: how far its clock is ahead."""
+    """One instance of that backend.  `skew_ms`: how far its clock is ahead."""
 
     def __init__(self, client: Any, name: str, *, skew_ms: int = 0) -> None:
         self._client = client
@@ -25,7 +25,7 @@ class Reference:
         self.skew_ms = skew_ms
 
     def try_acquire(self) -> bool:
-        """Take it where it is not there or has run out; extend it where it is its own."""
+        """Acquire the lock if it is free or expired; extend it if it is its own."""
 
         @firestore.transactional
         def acquire(transaction: Any) -> bool:
@@ -51,7 +51,7 @@ class Reference:
         return bool(acquire(self._client.transaction()))
 
     def release(self) -> None:
-        """Delete it where it is its own."""
+        """Delete the lock if it is its own."""
 
         @firestore.transactional
         def release(transaction: Any) -> None:

@@ -1,4 +1,4 @@
-"""A gRPC proxy between a client and the emulator that answers some calls itself, with an error as Google's."""
+"""A gRPC proxy between a client and the emulator that answers some calls itself, with an error of Google's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINK: Final = (
 
 
 class Refusal(NamedTuple):
-    """What is answered instead."""
+    """The error that is returned instead."""
 
     code: grpc.StatusCode
     why: str
@@ -37,22 +37,22 @@ DENIED: Final = Refusal(grpc.StatusCode.PERMISSION_DENIED, "Missing or insuffici
 
 
 def no_descending_index(name: str, request: bytes) -> Refusal | None:
-    """As a database whose index has only one direction."""
+    """Refuse as a database whose index has only one direction."""
     return NO_INDEX if _DESCENDING in _directions(name, request) else None
 
 
 def no_index(name: str, request: bytes) -> Refusal | None:
-    """As a database without any."""
+    """Refuse as a database without indexes."""
     return NO_INDEX if _directions(name, request) else None
 
 
 def denied(name: str, request: bytes) -> Refusal | None:
-    """As to a service account that may nothing."""
+    """Refuse as for a service account without permissions."""
     return DENIED
 
 
 def _directions(name: str, request: bytes) -> list[int]:
-    """By what a query of messages sorts its times."""
+    """The directions in which a query of messages sorts by time."""
     match name:
         case "RunQuery":
             query = RunQueryRequest.deserialize(request).structured_query
@@ -99,7 +99,7 @@ def _until_hung_up(requests: Iterator[bytes]) -> Iterator[bytes]:
 
 @contextmanager
 def refusing(target: str, judge: Judge) -> Iterator[str]:
-    """HOST:PORT that passes on to `target` what is not refused."""
+    """HOST:PORT of a proxy that forwards to `target` what is not refused."""
     with (
         grpc.insecure_channel(target) as channel,
         ThreadPoolExecutor(max_workers=32) as pool,

@@ -1,4 +1,4 @@
-"""Stores on the emulator, as the tests want them."""
+"""Stores on the emulator, for tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def a_store(
     clock: Clock | None = None,
     quota: int = 1_000_000,
 ) -> AsyncIterator[FirestoreStore]:
-    """The store of the machine `who`, whose replica lies in a file of that name."""
+    """The store of the machine `who`; its replica is in a file of that name."""
     store = await FirestoreStore.open_at(
         directory / f"{who}.db",
         Firestore(access, "store", 5),
@@ -45,13 +45,13 @@ async def a_store(
 
 
 class Console:
-    """What a person sees and does in Firestore, without wad."""
+    """Access to Firestore without wad."""
 
     def __init__(self, access: FirestoreAccess) -> None:
         self._firestore = Firestore(access, "console", 1)
 
     async def get(self, path: str) -> Document | None:
-        """One document; None where there is none."""
+        """One document; None if it does not exist."""
 
         def work(client: Client) -> Document | None:
             found: Document | None = client.document(path).get(retry=None, timeout=30).to_dict()
@@ -60,7 +60,7 @@ class Console:
         return await self._firestore.call(work)
 
     async def there(self, path: str) -> Document:
-        """One document, which must be there."""
+        """One document, which must exist."""
         found = await self.get(path)
         assert found is not None, path
         return found
@@ -90,11 +90,11 @@ class Console:
         )
 
     async def delete(self, path: str) -> None:
-        """Take one away."""
+        """Delete one document."""
         await self._firestore.call(
             lambda client: client.document(path).delete(retry=None, timeout=30)
         )
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._firestore.close()

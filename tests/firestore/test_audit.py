@@ -1,4 +1,4 @@
-"""The audits of Firestore itself: what wad told there, and what other programs left."""
+"""The audits of Firestore itself: documents of wad, and of other programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.contracts.world import ACC, ANN_THREAD, BOB, NOON, arrival
-from tests.firestore.left_behind import (
+from tests.firestore.legacy_documents import (
     a_thread,
     everything_wrong,
     of_a_function,
@@ -22,7 +22,7 @@ from tests.firestore.left_behind import (
 )
 from tests.firestore.refusing import LINK, denied, no_descending_index, no_index, refusing
 from tests.firestore.stores import Console
-from tests.firestore.test_telling import reigning
+from tests.firestore.test_push import leading
 from wad.audit.duplicates import Question, audit_messages, audit_threads
 from wad.audit.firestore.rows import FirestoreRows
 from wad.audit.reports import MessagesReport, ThreadsReport
@@ -39,7 +39,7 @@ HOUR = 3_600_000
 
 @pytest.fixture
 def console(access: FirestoreAccess) -> Iterator[Console]:
-    """What a person sees."""
+    """Access to Firestore without wad."""
     console = Console(access)
     yield console
     console.close()
@@ -52,7 +52,7 @@ def audited(access: FirestoreAccess, question: Question) -> tuple[MessagesReport
 
 
 def run(access: FirestoreAccess, directory: Path, *words: str, **environ: str) -> Result:
-    """wadctl in this process, configured for this Firestore."""
+    """Run wadctl in this process, configured for this Firestore."""
     env = {
         "WAD_STATE_DIR": str(directory), "WAD_STORE_KIND": "firestore", "WAD_CONFIG": None,
         "GOOGLE_CLOUD_PROJECT": access.project, "FIRESTORE_EMULATOR_HOST": access.emulator,
@@ -62,7 +62,7 @@ def run(access: FirestoreAccess, directory: Path, *words: str, **environ: str) -
 
 
 def ask(access: FirestoreAccess, directory: Path, *words: str, code: int = 0) -> Any:
-    """The JSON document of a command that ends so."""
+    """The JSON output of a command that ends with this code."""
     result = run(access, directory, *words, "--json")
     assert result.exit_code == code, result.output
     return json.loads(result.stdout)
@@ -71,9 +71,9 @@ def ask(access: FirestoreAccess, directory: Path, *words: str, code: int = 0) ->
 # --- what is read ---------------------------------------------------------------------------------------
 
 
-async def test_what_wad_tells_is_clean(access: FirestoreAccess, tmp_path: Path) -> None:
-    """Its documents have one time, one id and one thread each."""
-    async with reigning(access, tmp_path) as store:
+async def test_documents_of_wad_are_clean(access: FirestoreAccess, tmp_path: Path) -> None:
+    """They have one time, one id and one thread each."""
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, [*arrival(1), *arrival(2), *arrival(1, BOB)])
         await store.wait_pushed()
     messages, threads = audited(access, Question(NOW))
@@ -82,8 +82,8 @@ async def test_what_wad_tells_is_clean(access: FirestoreAccess, tmp_path: Path) 
     assert (threads.verdict, threads.total_threads, threads.unknown_name_count) == ("clean", 2, 0)
 
 
-async def test_what_others_left_is_found(access: FirestoreAccess, console: Console) -> None:
-    """One message under two ids, another under a hidden id; receipts alone have no time, and are counted."""
+async def test_duplicates_of_others_are_found(access: FirestoreAccess, console: Console) -> None:
+    """One message under two ids, another under a LID; receipts alone have no time, and are counted."""
     await everything_wrong(console, NOW)
     messages, threads = audited(access, Question(NOW))
     assert (messages.total_docs, messages.duplicates_count_active) == (8, 2)
@@ -94,7 +94,8 @@ async def test_what_others_left_is_found(access: FirestoreAccess, console: Conso
 
 
 async def test_texts_do_not_pass_every_window(access: FirestoreAccess, console: Console) -> None:
-    """In the reference 48 hours, one hour and 15 minutes showed the same documents, those whose time is a text."""
+    """In the replaced backend 48 hours, one hour and 15 minutes showed the same documents, those whose time is a
+    text."""
     await put(
         console,
         old=of_a_function(NOW - 50 * HOUR),
@@ -112,10 +113,10 @@ async def test_texts_do_not_pass_every_window(access: FirestoreAccess, console: 
     assert (skipped.out_of_window, skipped.unreadable_time) == (2, 0)
 
 
-async def test_the_newest_count_whatever_type_their_time_has(
+async def test_the_newest_rows_are_kept_whatever_the_type_of_their_time(
     access: FirestoreAccess, console: Console
 ) -> None:
-    """The limit cuts the oldest, and says so."""
+    """The limit cuts the oldest rows, and the report says so."""
     await put(
         console,
         **{f"t{n}": of_m(f"W{n}", NOW - n * 1000) for n in range(1, 8, 2)},
@@ -128,7 +129,7 @@ async def test_the_newest_count_whatever_type_their_time_has(
 
 
 async def test_one_account_and_one_thread(access: FirestoreAccess, console: Console) -> None:
-    """Only what was asked for; messages of other collections are none of ours."""
+    """Only the requested rows; messages of other collections are ignored."""
     await put(console, a=of_m("W1", NOW), b=of_m("W2", NOW - 1000, "more"))
     other = of_m("W1", NOW) | {"accountId": "two"}
     await console.set("threads/two__40700000001@s.whatsapp.net/messages/a", other)
@@ -143,8 +144,10 @@ async def test_one_account_and_one_thread(access: FirestoreAccess, console: Cons
     assert audited(access, Question(NOW, account="two"))[1].total_threads == 1
 
 
-async def test_marks_and_redirects_count_no_more(access: FirestoreAccess, console: Console) -> None:
-    """What was marked before is left out, unless it is asked for."""
+async def test_marked_and_redirected_documents_are_not_counted(
+    access: FirestoreAccess, console: Console
+) -> None:
+    """Marked duplicates are left out unless requested."""
     await put(console, a=of_m("W1", NOW), b=of_m("W1", NOW) | {"isDuplicate": True})
     await console.set(f"threads/{ANN_THREAD}", a_thread(NOW))
     old = a_thread(NOW, jid="111222333@lid") | {"redirectTo": ANN_THREAD, "hidden": True}
@@ -161,7 +164,7 @@ async def test_marks_and_redirects_count_no_more(access: FirestoreAccess, consol
 async def test_the_commands_and_their_codes(
     access: FirestoreAccess, console: Console, tmp_path: Path
 ) -> None:
-    """0, 2, 10; the daemon need not run, nor have a working copy."""
+    """0, 2, 10; neither the daemon nor a working copy is needed."""
     now = SystemClock().wall_ms()
     assert ask(access, tmp_path, "messages", code=10)["verdict"] == "inconclusive"
     await put(console, a=of_m("W1", now))
@@ -176,7 +179,7 @@ async def test_the_commands_and_their_codes(
 async def test_without_the_descending_index(
     access: FirestoreAccess, console: Console, tmp_path: Path
 ) -> None:
-    """The ascending one serves, over several pages; the report says so, and where the index is made."""
+    """The ascending one is used, over several pages; the report says so, and has the link to create the index."""
     now = SystemClock().wall_ms()
     await put(console, **{f"m{n}": of_m(f"W{n}", now - n * 1000) for n in range(9)})
     with refusing(access.emulator, no_descending_index) as address:
@@ -193,7 +196,7 @@ async def test_without_the_descending_index(
 
 
 async def test_without_any_index(access: FirestoreAccess, tmp_path: Path) -> None:
-    """No audit took place: another code than duplicates, the reason, and the link, which can be left out."""
+    """The audit fails: another exit code than duplicates, the reason, and the link, which can be left out."""
     with refusing(access.emulator, no_index) as address:
         there = replace(access, emulator=address)
         failure = ask(there, tmp_path, "messages", code=1)
@@ -207,7 +210,7 @@ async def test_without_any_index(access: FirestoreAccess, tmp_path: Path) -> Non
 
 
 async def test_without_permission(access: FirestoreAccess, tmp_path: Path) -> None:
-    """The hint says which of the two it is."""
+    """The hint distinguishes the two causes."""
     with refusing(access.emulator, denied) as address:
         failure = ask(replace(access, emulator=address), tmp_path, "threads", code=1)
     assert (failure["hint"], failure["code"]) == ("permission_denied", 7)
@@ -215,7 +218,7 @@ async def test_without_permission(access: FirestoreAccess, tmp_path: Path) -> No
 
 
 def test_without_credentials(tmp_path: Path) -> None:
-    """Nothing was asked; what there is of credentials is told, and none of them."""
+    """No query is made; the report shows which credentials exist, without their content."""
     result = run(
         FirestoreAccess(), tmp_path, "messages", "--json",
         FIREBASE_SERVICE_ACCOUNT_JSON='{"private_key": "secret"}', GOOGLE_CLOUD_PROJECT="demo",

@@ -1,4 +1,4 @@
-"""The chaos of the lease judges itself: what histories tell, what is wrong with them, and a short run."""
+"""The lease chaos's own checks: reading histories, finding errors in them, and a short run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_MORE = "DEBUG epoch {}: stopped acting at {:.3f}"
 
 
 def test_a_history_is_read_from_a_log() -> None:
-    """From the first right to the end of the last; a release and a death end it earlier."""
+    """From the first right to act to the end of the last; a release and a death end it earlier."""
     log = [
         "INFO active: there is no holder yet",
         MAY.format(1, 10, 12),
@@ -31,7 +31,7 @@ def test_a_history_is_read_from_a_log() -> None:
     ]
 
 
-def test_what_follows_one_another_is_right() -> None:
+def test_consecutive_terms_are_right() -> None:
     """In any order of machines."""
     assert (
         judge({"a": [Reign(1, "a", 0, 5), Reign(3, "a", 9, 12)], "b": [Reign(2, "b", 5, 9)]}) == []
@@ -46,20 +46,20 @@ def test_what_follows_one_another_is_right() -> None:
         ({"a": [Reign(2, "a", 0, 5)], "b": [Reign(2, "b", 6, 9)]}, "epoch 2 is of a and b"),
     ],
 )
-def test_what_is_wrong_is_found(histories: dict[str, list[Reign]], said: str) -> None:
-    """Two at a time, one within the other, an epoch that came twice."""
+def test_overlapping_terms_are_found(histories: dict[str, list[Reign]], said: str) -> None:
+    """Two at a time, one within the other, a repeated epoch."""
     assert said in " ".join(judge(histories))
 
 
-def test_a_draw_is_the_seeds() -> None:
-    """Equal seeds draw equal runs, and every trouble comes in time."""
+def test_a_run_follows_from_its_seed() -> None:
+    """Equal seeds give equal runs, and every fault happens in time."""
     assert draw(7) == draw(7) != draw(8)
     assert {strike.trouble for seed in range(20) for strike in draw(seed)} == set(Trouble)
 
 
 @pytest.mark.timeout(300)
 async def test_never_two_may_act(tmp_path: Path, access: FirestoreAccess) -> None:
-    """A short `make chaos LEASE=1`: two machines with real workers, and each kind of trouble once."""
+    """A short `make chaos LEASE=1`: two machines with real workers, and each kind of fault once."""
     strikes = [
         Strike(number % 2, trouble, 0.5, 3.5 if trouble is Trouble.FREEZE else 1.5)
         for number, trouble in enumerate(Trouble)

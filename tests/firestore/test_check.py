@@ -1,4 +1,4 @@
-"""`wad firestore check`, and who imports Google's library."""
+"""`wad firestore check`, and which processes import Google's library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DOCUMENT = "wa_metrics/longrun/locks/wa_connection"
 
 
 async def look(environ: Mapping[str, str]) -> CheckResult:
-    """What is found with these variables."""
+    """The result with these variables."""
     settings = defaults(**{"WAD_STORE_KIND": "firestore", **environ}).config.store
     return await check(settings, DOCUMENT, environ)
 
@@ -46,7 +46,7 @@ def a_service_account() -> dict[str, Any]:
 
 
 async def test_an_emulator_is_ok(access: FirestoreAccess) -> None:
-    """It asks for no credentials."""
+    """It needs no credentials."""
     finding = await look(
         {"FIRESTORE_EMULATOR_HOST": access.emulator, "GOOGLE_CLOUD_PROJECT": "demo-x"}
     )
@@ -56,7 +56,7 @@ async def test_an_emulator_is_ok(access: FirestoreAccess) -> None:
 
 
 async def test_no_credentials_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting, no variable, no machine of Google's."""
+    """No setting, no variable, no metadata server."""
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
@@ -69,7 +69,7 @@ async def test_no_credentials_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_p
 async def test_a_file_that_is_not_there_is_missing(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever names it."""
+    """Whichever source names it."""
     environ = {variable: str(tmp_path / "nothing.json")}
     monkeypatch.setenv(*next(iter(environ.items())))
     assert (await look(environ)).verdict is CheckVerdict.MISSING
@@ -82,7 +82,7 @@ async def test_a_file_that_is_not_there_is_missing(
 async def test_a_file_of_another_form_is_malformed(
     variable: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And is not quoted."""
+    """And it is not quoted."""
     path = tmp_path / "key.json"
     path.write_text(content)
     environ = {variable: str(path)}
@@ -93,14 +93,14 @@ async def test_a_file_of_another_form_is_malformed(
 
 
 async def test_a_credential_of_systemd_is_used(tmp_path: Path) -> None:
-    """Before any other source; what it says is then judged."""
+    """Before any other source; then its content is checked."""
     (tmp_path / "firebase-service-account").write_text('{"type": "service_account"}')
     finding = await look({"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert finding.verdict is CheckVerdict.MALFORMED
 
 
 class Metadata(BaseHTTPRequestHandler):
-    """The server that each machine of Google's has."""
+    """The metadata server of Google's machines."""
 
     def do_GET(self) -> None:
         """Whose machine it is."""
@@ -115,8 +115,8 @@ class Metadata(BaseHTTPRequestHandler):
         """Nobody reads it."""
 
 
-def test_a_machine_of_googles_gives_credentials(tmp_path: Path) -> None:
-    """Its metadata server names the project, where nothing else is set."""
+def test_the_metadata_server_gives_credentials(tmp_path: Path) -> None:
+    """It names the project if nothing else is set."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"127.0.0.1:{server.server_port}"
@@ -138,13 +138,13 @@ def test_a_machine_of_googles_gives_credentials(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_is_not_there_is_unreachable() -> None:
-    """No answer within the time."""
+    """No answer within the timeout."""
     finding = await look({"FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{free_port()}"})
     assert finding.verdict is CheckVerdict.UNREACHABLE
 
 
 async def test_a_token_server_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
-    """The key is well formed, and nobody can be asked about it."""
+    """The key is well formed but cannot be verified."""
     environ = {"FIREBASE_SERVICE_ACCOUNT_JSON": json.dumps(a_service_account())}
     finding = await look(environ)
     assert finding.verdict is CheckVerdict.UNREACHABLE
@@ -152,7 +152,7 @@ async def test_a_token_server_that_is_not_there_is_unreachable(tmp_path: Path) -
 
 
 async def test_a_server_that_forbids_has_denied() -> None:
-    """As Google answers who has no role in the project."""
+    """As Google answers without a role in the project."""
 
     def deny(request: bytes, context: grpc.ServicerContext) -> bytes:
         context.abort(grpc.StatusCode.PERMISSION_DENIED, "Missing or insufficient permissions.")
@@ -179,12 +179,12 @@ async def test_a_server_that_forbids_has_denied() -> None:
     ],
 )  # fmt: skip
 def test_each_verdict_has_its_exit_code(verdict: CheckVerdict, code: int) -> None:
-    """As the errors of the same kind."""
+    """The exit codes of the corresponding errors."""
     assert verdict.exit_code == code
 
 
-def test_the_command_says_it(access: FirestoreAccess) -> None:
-    """The word first, so that a script can look for it."""
+def test_the_command_prints_the_verdict(access: FirestoreAccess) -> None:
+    """The verdict first, so that a script can search for it."""
     environ = {**os.environ, "FIRESTORE_EMULATOR_HOST": access.emulator, "WAD_CONFIG": ""}
     done = subprocess.run(
         [sys.executable, "-m", "wad", "firestore", "check"],
@@ -194,10 +194,10 @@ def test_the_command_says_it(access: FirestoreAccess) -> None:
 
 
 @pytest.mark.parametrize(("kind", "loaded"), [("sqlite", False), ("firestore", True)])
-def test_googles_library_is_loaded_where_it_is_configured(
+def test_googles_library_is_loaded_only_if_configured(
     kind: str, loaded: bool, tmp_path: Path
 ) -> None:
-    """A daemon on SQLite never imports it: it weighs as much as the rest."""
+    """A daemon on SQLite never imports it: it takes as much memory as the rest."""
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"

@@ -11,7 +11,7 @@ from tests.contracts.world import ACC, ANN, ANN_THREAD, BOB, arrival, contents, 
 from tests.firestore.daemons import a_machine
 from tests.firestore.proxy import Weather
 from tests.firestore.stores import LEASE, Console, a_store
-from tests.firestore.test_telling import reigning
+from tests.firestore.test_push import leading
 from wad.core.errors import Conflict, Unavailable
 from wad.core.lease import Record
 from wad.store.firestore import copy as copying
@@ -30,7 +30,7 @@ async def filled(path: Path, messages: int = 30) -> SqliteStore:
 
 
 async def test_everything_is_copied_and_then_moved(access: FirestoreAccess, tmp_path: Path) -> None:
-    """What is stored meanwhile, too; after the move only what is new is told."""
+    """Including what is stored meanwhile; after the move only new documents are pushed."""
     embedded = await filled(tmp_path / "here.db")
     async with a_store(access, tmp_path) as store:
         steps = [step async for step in copying.copy(store, LEASE)]
@@ -43,11 +43,11 @@ async def test_everything_is_copied_and_then_moved(access: FirestoreAccess, tmp_
     assert list(await console.all("message_ids")) == [f"{ACC}__W1"]
     assert list(await console.all("contacts")) == [f"{ACC}__{ANN}"]
     console.close()
-    async with reigning(access, tmp_path, epoch=2) as store:
+    async with leading(access, tmp_path, epoch=2) as store:
         assert await contents(store) == before
         await store.wait_pushed()
     (tmp_path / "other").mkdir()
-    async with reigning(access, tmp_path / "other", "there", epoch=3) as store:
+    async with leading(access, tmp_path / "other", "there", epoch=3) as store:
         assert await contents(store) == before
         assert await store.entry(queued().id) is not None
 
@@ -55,7 +55,7 @@ async def test_everything_is_copied_and_then_moved(access: FirestoreAccess, tmp_
 async def test_a_copy_goes_on_where_it_ended(
     access: FirestoreAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was told is not told again, but for the batch that was under way when it was interrupted."""
+    """Pushed documents are not pushed again, except for the batch in flight at the interruption."""
     monkeypatch.setattr("wad.store.firestore.sync.push.BATCH", 10)
     monkeypatch.setattr("wad.store.firestore.sync.push.AT_ONCE", 1)
     embedded = await filled(tmp_path / "here.db", 100)
@@ -78,8 +78,8 @@ async def test_a_copy_goes_on_where_it_ended(
     await embedded.close()
 
 
-async def test_nobody_may_act_there_meanwhile(access: FirestoreAccess, tmp_path: Path) -> None:
-    """A copy is refused while somebody holds the lease, and nothing is written."""
+async def test_a_copy_needs_a_free_lease(access: FirestoreAccess, tmp_path: Path) -> None:
+    """A copy is refused while an instance holds the lease, and nothing is written."""
     console = Console(access)
     embedded = await filled(tmp_path / "here.db")
     record = Record(holder="b", nonce="n", epoch=4, ttl=15)
@@ -93,7 +93,7 @@ async def test_nobody_may_act_there_meanwhile(access: FirestoreAccess, tmp_path:
 
 
 async def test_the_command(access: FirestoreAccess, tmp_path: Path) -> None:
-    """A daemon on SQLite fills Firestore; the next one is on Firestore, and has it all."""
+    """A daemon on SQLite fills Firestore; the next one runs on Firestore with all of it."""
     environ = {"WAD_LEASE_KIND": "file"}
     async with a_machine(tmp_path, access, "a", environ=environ) as machine:
         await machine.daemon.start()

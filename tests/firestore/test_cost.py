@@ -1,4 +1,4 @@
-"""What the lease costs: documents read and written, counted between the daemon's client and the emulator."""
+"""The cost of the lease: documents read and written, counted between the daemon's client and the emulator."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from wad.store.firestore.lease.session_registry import FirestoreSessionRegistry
 
 @pytest.fixture
 def counted(access: FirestoreAccess) -> Iterator[tuple[FirestoreAccess, Bill]]:
-    """The database, through what counts."""
+    """The database, through the counter."""
     with a_counter(int(access.emulator.rpartition(":")[2])) as (address, bill):
         yield FirestoreAccess(project=access.project, emulator=address), bill
 
 
-async def test_what_the_lease_costs(counted: tuple[FirestoreAccess, Bill]) -> None:
-    """A look is two reads, a renewal one write; an acquire moves the fence, a release ends the entry of the history."""
+async def test_the_cost_of_the_lease(counted: tuple[FirestoreAccess, Bill]) -> None:
+    """A check is two reads, a renewal one write; an acquire moves the fence, a release ends the history entry."""
     access, bill = counted
     async with a_record(access) as record:
         version = await take(record, "one", 1)
@@ -45,8 +45,8 @@ async def test_what_the_lease_costs(counted: tuple[FirestoreAccess, Bill]) -> No
         assert (bill.reads, bill.writes) == (2, 3 + 2 * SHARDS)
 
 
-async def test_what_an_exclusive_write_costs(counted: tuple[FirestoreAccess, Bill]) -> None:
-    """The fence adds one write to it, and no read."""
+async def test_the_cost_of_an_exclusive_write(counted: tuple[FirestoreAccess, Bill]) -> None:
+    """The fence adds one write and no read."""
     access, bill = counted
     async with a_record(access) as record:
         await take(record, "one", 1)
@@ -58,8 +58,8 @@ async def test_what_an_exclusive_write_costs(counted: tuple[FirestoreAccess, Bil
     firestore.close()
 
 
-async def test_what_standing_by_costs(counted: tuple[FirestoreAccess, Bill]) -> None:
-    """Who stands by is told each renewal: one read, and nothing is asked for meanwhile."""
+async def test_the_cost_of_standing_by(counted: tuple[FirestoreAccess, Bill]) -> None:
+    """A standby is notified of each renewal: one read, and no other call."""
     access, bill = counted
     async with a_record(access) as holder, a_record(access) as standby:
         version = await take(holder, "one", 1)

@@ -1,4 +1,4 @@
-"""`wadctl doctor` where the lease lies in Firestore: real daemons, the emulator, and a network that goes away."""
+"""`wadctl doctor` with the lease in Firestore: real daemons, the emulator, and network failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.contracts.world import ANN_THREAD
 from tests.firestore.daemons import Machine, a_machine
-from tests.firestore.left_behind import a_thread, of_m, put
+from tests.firestore.legacy_documents import a_thread, of_m, put
 from tests.firestore.proxy import Weather
 from tests.firestore.refusing import denied, no_index, refusing
 from tests.firestore.stores import Console
@@ -23,15 +23,13 @@ pytestmark = pytest.mark.timeout(180)
 
 
 async def examined(machine: Machine) -> dict[str, Any]:
-    """Every line by its id."""
+    """All findings, by id."""
     done = await machine.daemon.wadctl("doctor", "--json", "--full", timeout=100)
     return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
 
 
-async def test_the_one_that_acts_and_the_one_that_stands_by(
-    tmp_path: Path, access: FirestoreAccess
-) -> None:
-    """An emulator is no place for a lease; a standby is told apart from a fault."""
+async def test_an_active_and_a_passive_machine(tmp_path: Path, access: FirestoreAccess) -> None:
+    """An emulator is reported; a standby is distinguished from a fault."""
     async with a_machine(tmp_path, access, "a") as a, a_machine(tmp_path, access, "b") as b:
         await a.daemon.start()
         await a.until_mode("active")
@@ -45,7 +43,7 @@ async def test_the_one_that_acts_and_the_one_that_stands_by(
 
 
 async def test_firestore_cannot_be_reached(tmp_path: Path, access: FirestoreAccess) -> None:
-    """Nobody acts, and the line that says why is the one about Firestore."""
+    """No instance is active, and the Firestore finding has the reason."""
     async with a_machine(tmp_path, access, "a") as machine:
         machine.proxy.weather = Weather.REFUSED
         await machine.daemon.start()
@@ -57,8 +55,8 @@ async def test_firestore_cannot_be_reached(tmp_path: Path, access: FirestoreAcce
     assert checks["lock"]["outcome"] == "FAIL"
 
 
-async def test_credentials_that_are_none(tmp_path: Path, access: FirestoreAccess) -> None:
-    """The daemon does not start with them; the line says what is wrong, and quotes nothing."""
+async def test_invalid_credentials(tmp_path: Path, access: FirestoreAccess) -> None:
+    """The daemon does not start with them; the finding has the reason, and quotes nothing."""
     environ = {
         "FIREBASE_SERVICE_ACCOUNT_JSON": '{"private_key": "secret"}',
         "FIRESTORE_EMULATOR_HOST": "",
@@ -70,8 +68,10 @@ async def test_credentials_that_are_none(tmp_path: Path, access: FirestoreAccess
     assert "secret" not in json.dumps(checks)
 
 
-async def test_a_service_account_that_may_nothing(tmp_path: Path, access: FirestoreAccess) -> None:
-    """The right line says what to grant, and the audits are not called broken as well."""
+async def test_a_service_account_without_permissions(
+    tmp_path: Path, access: FirestoreAccess
+) -> None:
+    """One finding says what to grant, and the audits are not reported as failed as well."""
     with refusing(access.emulator, denied) as address:
         there = replace(access, emulator=address)
         environ = {"WAD_STORE_KIND": "firestore"}
@@ -85,8 +85,8 @@ async def test_a_service_account_that_may_nothing(tmp_path: Path, access: Firest
     assert checks["duplicates"]["outcome"] == "SKIPPED"
 
 
-async def test_what_lies_in_firestore_is_audited(tmp_path: Path, access: FirestoreAccess) -> None:
-    """Documents that the backend before wad wrote twice are found there; the fix mends them beside the daemon."""
+async def test_firestore_is_audited(tmp_path: Path, access: FirestoreAccess) -> None:
+    """Duplicates of the legacy backend are found in Firestore; the fix repairs them while the daemon runs."""
     now = SystemClock().wall_ms()
     with closing(Console(access)) as console:
         await put(console, a=of_m("W1", now), b=of_m("W1", now))
@@ -103,8 +103,8 @@ async def test_what_lies_in_firestore_is_audited(tmp_path: Path, access: Firesto
         assert (await examined(machine))["duplicates"]["outcome"] == "PASS"
 
 
-async def test_an_index_that_is_missing(tmp_path: Path, access: FirestoreAccess) -> None:
-    """Nothing else is wrong; the fix makes it."""
+async def test_a_missing_index(tmp_path: Path, access: FirestoreAccess) -> None:
+    """Nothing else is wrong; the fix creates it."""
     with refusing(access.emulator, no_index) as address:
         there = replace(access, emulator=address)
         environ = {"WAD_STORE_KIND": "firestore"}

@@ -56,7 +56,7 @@ NOON_AT = datetime.fromtimestamp(NOON / 1000, UTC)
 
 
 def a_message(number: int = 1, chat: Jid = ANN, **more: Any) -> Message:
-    """A message as `plan` makes it, 1 s after noon."""
+    """A message as `plan` creates it, 1 s after noon."""
     (put,) = [c for c in arrival(number, chat, **more) if isinstance(c, PutMessage)]
     return put.message
 
@@ -64,8 +64,8 @@ def a_message(number: int = 1, chat: Jid = ANN, **more: Any) -> Message:
 # --- messages -----------------------------------------------------------------------------------
 
 
-def test_a_message_has_whose_it_is() -> None:
-    """Account, thread and chat, in each spelling that a reader knows; texts, never objects."""
+def test_a_message_has_account_thread_and_chat() -> None:
+    """In each spelling that a reader uses; texts, never objects."""
     fields = message_fields(a_message())
     assert (fields["accountId"], fields["threadId"]) == (ACC, ANN_THREAD)
     assert fields["canonicalThreadId"] == ANN_THREAD
@@ -78,15 +78,15 @@ def test_a_message_has_whose_it_is() -> None:
 @pytest.mark.parametrize(
     ("chat", "peer", "phone"), [(GROUP, "group", None), (ANN_LID, "lid", None)]
 )
-def test_a_message_says_what_its_chat_is(chat: Jid, peer: str, phone: str | None) -> None:
-    """A group or a hidden id has no number."""
+def test_a_message_has_the_kind_of_its_chat(chat: Jid, peer: str, phone: str | None) -> None:
+    """A group or a LID has no number."""
     fields = message_fields(a_message(1, chat, sender=ANN))
     assert (fields["peerType"], fields["normalizedPhone"]) == (peer, phone)
     assert fields["isGroup"] is (peer == "group")
 
 
 def test_a_message_has_its_times() -> None:
-    """tsClient is a Timestamp and createdAtMs an integer, whatever else tells the time."""
+    """tsClient is a Timestamp and createdAtMs an integer, besides all other times."""
     seen_ms = NOON + 3000
     fields = message_fields(a_message(1, seen=seen_ms * 1000 + 7))
     at = datetime.fromtimestamp(NOON / 1000 + 1, UTC)
@@ -100,8 +100,8 @@ def test_a_message_has_its_times() -> None:
 
 
 @given(st.lists(st.integers(-2_000_000, 3_000_000), min_size=2, max_size=5), st.integers(0, 1))
-def test_messages_of_one_second_sort_as_they_came(lates: list[int], second: int) -> None:
-    """tsSort is a Timestamp that never leaves the second that WhatsApp told, and follows the order of arrival."""
+def test_messages_of_one_second_sort_by_arrival(lates: list[int], second: int) -> None:
+    """tsSort is a Timestamp within WhatsApp's second, in the order of arrival."""
     at_ms = NOON + second * 1000
     messages = [a_message(1, at_ms=at_ms, seen=at_ms * 1000 + late) for late in sorted(lates)]
     found = [ts_sort(message) for message in messages]
@@ -112,7 +112,7 @@ def test_messages_of_one_second_sort_as_they_came(lates: list[int], second: int)
 
 
 def test_a_message_has_its_ids() -> None:
-    """Whole hashes, so that no two messages are one to a reader; WhatsApp's id under each name."""
+    """Full hashes, so that a reader never confuses two messages; WhatsApp's id under each name."""
     message = a_message()
     fields = message_fields(message)
     names = ("waMessageId", "waMessageIdRaw", "providerMessageId")
@@ -129,7 +129,7 @@ def test_a_message_has_its_ids() -> None:
 
 
 def test_a_group_message_names_its_sender() -> None:
-    """As participant of the key, and by the name that they gave themselves."""
+    """As participant of the key, and by push name."""
     fields = message_fields(a_message(1, GROUP, sender=ANN, push_name="Ann"))
     assert fields["key"]["participant"] == fields["senderJid"] == fields["senderId"] == str(ANN)
     assert fields["senderName"] == fields["lastSenderName"] == "Ann"
@@ -142,8 +142,8 @@ def test_a_group_message_names_its_sender() -> None:
         (S.SENT, "sent"), (S.DELIVERED, "delivered"), (S.READ, "read"), (S.PLAYED, "read"),
     ],
 )  # fmt: skip
-def test_a_status_is_a_word_that_the_apps_know(status: MessageStatus, shown: str) -> None:
-    """The exact one is beside it."""
+def test_a_status_is_one_that_the_apps_know(status: MessageStatus, shown: str) -> None:
+    """The exact status is beside it."""
     fields = message_fields(msgspec.structs.replace(a_message(from_me=True), status=status))
     assert (fields["status"], fields["statusDetail"]) == (shown, str(status))
     assert fields["direction"] == "outbound"
@@ -158,7 +158,7 @@ def test_a_status_is_a_word_that_the_apps_know(status: MessageStatus, shown: str
     ],
 )
 def test_a_message_has_a_type_and_a_body(content: Content, kind: str, body: str | None) -> None:
-    """A type that the apps know; no body is null."""
+    """A type that the apps know; without a body it is null."""
     fields = message_fields(a_message(content=content))
     assert (fields["messageType"], fields["body"]) == (kind, body)
     assert fields["kind"] == content.kind
@@ -178,8 +178,8 @@ def test_media_are_spelled_both_ways() -> None:
     assert (found["url"], found["storagePath"]) == (None, None)
 
 
-def test_a_message_shows_what_was_done_to_it() -> None:
-    """Edited, deleted, and the reactions to it."""
+def test_a_message_shows_its_amendments() -> None:
+    """Edited, deleted, and its reactions."""
     message = msgspec.structs.replace(
         a_message(), edited_ms=NOON, revoked_ms=NOON + 1, reactions=(Reaction(str(ANN), "👍", NOON),)
     )  # fmt: skip
@@ -193,7 +193,7 @@ def test_a_message_shows_what_was_done_to_it() -> None:
 
 
 def a_thread(chat: Jid = ANN, name: str = "Ann", last_ms: int = NOON) -> Thread:
-    """A conversation."""
+    """A thread."""
     return Thread(
         id=f"{ACC}__{chat}", account=ACC, chat=str(chat), name=name, last_ms=last_ms, last_text="x" * 300, unread=2,
         messages=5,
@@ -201,7 +201,7 @@ def a_thread(chat: Jid = ANN, name: str = "Ann", last_ms: int = NOON) -> Thread:
 
 
 def test_a_thread_has_its_party() -> None:
-    """Address, name and number under each name that a reader knows."""
+    """Address, name and number under each name that a reader uses."""
     fields = thread_fields(a_thread())
     assert {fields[n] for n in ("clientJid", "canonicalJid", "rawJid", "resolvedJid")} == {str(ANN)}
     names = ("phone", "phoneE164", "phoneNumber", "normalizedPhone")
@@ -234,8 +234,8 @@ def test_a_thread_has_its_last_message() -> None:
     assert (fields["lastMessageSenderName"], fields["unreadCount"]) == ("Bob", 2)
 
 
-def test_a_thread_that_others_know_better_keeps_what_it_says() -> None:
-    """Its last message does not go back, and its name gives way to a name only."""
+def test_a_newer_document_of_another_program_is_kept() -> None:
+    """Its last message does not go back, and its name is replaced by a name only."""
     fields = thread_fields(a_thread(name=""))
     kept = above_floor(fields, NOON + 1)
     assert not [name for name in kept if name.startswith("lastMessage")]
@@ -244,7 +244,7 @@ def test_a_thread_that_others_know_better_keeps_what_it_says() -> None:
 
 
 def test_an_old_thread_redirects() -> None:
-    """It names the thread by number, and hides; never something that is no thread's id."""
+    """It names the thread by number and is hidden; only to a valid thread id."""
     fields = redirect_fields(ANN_THREAD)
     assert fields == {"redirectTo": ANN_THREAD, "canonicalThreadId": ANN_THREAD, "hidden": True}
     with pytest.raises(BadInput):
@@ -264,8 +264,8 @@ def test_an_account_has_a_status_that_the_apps_know(state: State) -> None:
     assert (fields["lastError"] is None) is (state is State.CONNECTED)
 
 
-def test_settings_for_replies_lie_in_the_account_s_document() -> None:
-    """Under the reference's names; where nobody has set any here, what others wrote there stays."""
+def test_auto_reply_settings_are_in_the_account_document() -> None:
+    """Under the replaced backend's names; without settings here, those of other programs stay."""
     assert not any(name.startswith("autoReply") for name in account_fields(a_status()))
     kept = AutoReply(enabled=True, prompt="Be kind.", more={"faq": []})
     fields = account_fields(msgspec.structs.replace(a_status(), auto_reply=kept))
@@ -282,13 +282,13 @@ def test_settings_for_replies_lie_in_the_account_s_document() -> None:
         ({"autoReplyEnabled": "yes", "autoReplyPrompt": "p"}, AutoReply(prompt="p")),
     ],
 )
-def test_settings_for_replies_of_another_program(fields: dict[str, Any], found: object) -> None:
-    """What is no such setting is none; whoever wrote it."""
+def test_invalid_auto_reply_settings_are_ignored(fields: dict[str, Any], found: object) -> None:
+    """Whichever program wrote them."""
     assert auto_reply_of(fields) == found
 
 
-def test_a_backfill_lies_in_the_account_s_document() -> None:
-    """When it began and what it brought, and no more: nothing that could outlive a crash."""
+def test_a_backfill_is_in_the_account_document() -> None:
+    """Its start and result only: nothing that could outlive a crash."""
     assert not any("ackfill" in name for name in account_fields(a_status()))
     done = BackfillResult(at_ms=NOON)
     for number in range(12):
@@ -303,15 +303,15 @@ def test_a_backfill_lies_in_the_account_s_document() -> None:
 
 
 def test_a_withdrawn_account_is_deleted() -> None:
-    """As the backend before us marked it."""
+    """As the legacy backend marked it."""
     assert gone_account_fields(ACC)["status"] == "deleted"
 
 
 # --- the outbox ---------------------------------------------------------------------------------
 
 
-def test_an_entry_has_what_the_functions_know() -> None:
-    """Who, what, which state, and the client's key."""
+def test_an_entry_has_the_fields_of_the_functions() -> None:
+    """Account, recipient, text, state, and the client's key."""
     entry = queued()
     fields = new_entry_fields(entry)
     assert (fields["requestId"], fields["clientMessageId"]) == (entry.id, "k1")
@@ -323,7 +323,7 @@ def test_an_entry_has_what_the_functions_know() -> None:
 
 
 def test_a_claim_names_its_holder_and_its_end() -> None:
-    """Holder, epoch, and for how long."""
+    """Holder, epoch, and its expiry."""
     fields = claimed_fields(advance(queued(), CLAIMED), NOON)
     assert (fields["status"], fields["attemptCount"]) == ("processing", 1)
     assert (fields["claimedBy"], fields["claimEpoch"]) == (
@@ -333,15 +333,15 @@ def test_a_claim_names_its_holder_and_its_end() -> None:
     assert (fields["claimedAt"], (fields["leaseUntil"] - NOON_AT).seconds) == (NOON_AT, 60)
 
 
-def test_a_sent_entry_says_so() -> None:
+def test_a_sent_entry() -> None:
     """With WhatsApp's id and time."""
     fields = entry_fields(advance(advance(queued(), CLAIMED), Sent("W1", NOON)))
     assert (fields["status"], fields["success"]) == ("sent", True)
     assert (fields["providerMessageId"], fields["sentAt"]) == ("W1", NOON_AT)
 
 
-def test_what_is_uncertain_says_so() -> None:
-    """In a word of its own: it is neither under way nor failed."""
+def test_an_uncertain_entry() -> None:
+    """It has a status of its own: neither processing nor failed."""
     fields = entry_fields(advance(advance(queued(), CLAIMED), Unknown("W1", "crash")))
     assert (fields["status"], fields["success"], fields["lastError"]) == (
         "uncertain",
@@ -351,7 +351,7 @@ def test_what_is_uncertain_says_so() -> None:
 
 
 @pytest.mark.parametrize("state", MessageStatus)
-def test_an_entry_of_ours_comes_back_whole(state: MessageStatus) -> None:
+def test_an_entry_of_ours_is_decoded_unchanged(state: MessageStatus) -> None:
     """From its own document."""
     entry = msgspec.structs.replace(queued(), state=state, secret=b"s")
     assert entry_of(entry.id, entry_fields(entry)) == entry
@@ -367,7 +367,7 @@ def of_a_function(**more: Any) -> dict[str, Any]:
 
 
 def test_an_entry_of_a_function_is_read() -> None:
-    """Its id is the request's, the chat is spelled canonically."""
+    """Its id is the request's, the chat has the canonical spelling."""
     entry = entry_of("r1", of_a_function())
     assert (entry.id, entry.account, entry.to, entry.thread) == ("r1", ACC, str(ANN), ANN_THREAD)
     assert (entry.text, entry.client_id, entry.created_ms) == ("hello", "c1", NOON)
@@ -375,12 +375,12 @@ def test_an_entry_of_a_function_is_read() -> None:
 
 
 def test_an_entry_without_a_time_has_its_documents() -> None:
-    """Else it would sort at 1970."""
+    """Otherwise it would sort at 1970."""
     assert entry_of("r1", of_a_function(createdAt="yesterday"), NOON + 5).created_ms == NOON + 5
 
 
-def test_an_entry_that_another_program_left_behind_is_uncertain() -> None:
-    """Its worker claimed it: it may have been sent."""
+def test_an_entry_claimed_by_a_dead_worker_is_uncertain() -> None:
+    """It may have been sent."""
     entry = entry_of("r1", of_a_function(status="processing"))
     assert (entry.state, entry.attempts) == (S.UNCERTAIN, 1)
 
@@ -392,8 +392,8 @@ def test_an_entry_that_another_program_left_behind_is_uncertain() -> None:
         ("body", None), ("body", ""), ("payload", {"image": {"url": "http://x"}}),
     ],
 )  # fmt: skip
-def test_an_entry_that_cannot_be_sent_says_why(field: str, value: object) -> None:
-    """Whatever lies there: no account, no address, no text, media by address."""
+def test_an_entry_that_cannot_be_sent_has_a_reason(field: str, value: object) -> None:
+    """No account, no address, no text, or media by URL."""
     document = of_a_function(**{field: value})
     if field == "body":
         document["payload"] = None
@@ -405,10 +405,10 @@ _states = st.sampled_from(list(MessageStatus))
 
 
 @given(_states, _states, st.booleans())
-def test_of_two_copies_the_one_that_left_counts(
+def test_of_two_copies_a_sent_one_wins(
     here: MessageStatus, there: MessageStatus, unpushed: bool
 ) -> None:
-    """And of two that left the one that came further; else what we have not told yet."""
+    """Of two sent ones the later status; else ours if it is not pushed yet."""
     ours = msgspec.structs.replace(queued(), state=here, attempts=1)
     theirs = msgspec.structs.replace(queued(), state=there, attempts=2)
     found = reconciled(ours, theirs, unpushed=unpushed)

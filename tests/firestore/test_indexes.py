@@ -41,7 +41,7 @@ class Need:
 
 
 def need_of(query: Any) -> Need:
-    """Equalities first, then what is sorted by; a range needs its field sorted."""
+    """Equalities first, then the sort fields; a range needs its field sorted."""
     (source,) = query["from"]
     filters = query.get("where", {})
     parts = filters.get("compositeFilter", {}).get("filters", [filters] if filters else [])
@@ -56,7 +56,7 @@ def need_of(query: Any) -> Need:
 
 
 def is_covered(need: Need) -> bool:
-    """Whether the file, or what Firestore has by itself, serves it."""
+    """Whether the file, or one of Firestore's automatic indexes, serves it."""
     file = json.loads(FILE.read_text())
     if len(need.fields) > 1:
         return any(
@@ -78,7 +78,7 @@ def is_covered(need: Need) -> bool:
 
 @pytest.fixture
 def needs(monkeypatch: pytest.MonkeyPatch) -> set[Need]:
-    """Of every query that is made."""
+    """The needs of all queries."""
     found: set[Need] = set()
     original = BaseQuery._to_protobuf
 
@@ -94,7 +94,7 @@ def needs(monkeypatch: pytest.MonkeyPatch) -> set[Need]:
 async def test_every_query_has_its_index(
     access: FirestoreAccess, tmp_path: Path, needs: set[Need]
 ) -> None:
-    """What the store and the lease ask, once each, with something to find for all of it."""
+    """All queries of the store and the lease, once each, with results for all of them."""
     console = Console(access)
     await console.set(f"threads/{ANN_THREAD}", {"lastMessageAtMs": NOON})
     console.close()
@@ -120,10 +120,10 @@ async def test_every_query_has_its_index(
     assert [need for need in sorted(needs, key=repr) if not is_covered(need)] == []
 
 
-async def test_every_question_of_the_audits_has_its_index(
+async def test_every_query_of_the_audits_has_its_index(
     access: FirestoreAccess, tmp_path: Path, needs: set[Need]
 ) -> None:
-    """Of everything, of one account, of one thread; and what a repair reads."""
+    """For everything, for one account, for one thread; and those of a repair."""
     for account, thread in (("", ""), (ACC, ""), (ACC, ANN_THREAD)):
         audited(access, Question(NOON, account=account, thread=thread))
     with closing(FirestoreRepairs(Firestore(access, "r", 1), LEASE, tmp_path, SystemClock())) as it:
@@ -133,7 +133,7 @@ async def test_every_question_of_the_audits_has_its_index(
 
 
 async def here_again(access: FirestoreAccess, directory: Path) -> None:
-    """The first machine tells something more, so that the other has a place to go on from."""
+    """The first machine pushes more, so that the other has a position to continue from."""
     async with a_store(access, directory, "here") as here:
         await here.record(ACC, arrival(2))
         await here.wait_pushed()
@@ -151,7 +151,7 @@ async def here_again(access: FirestoreAccess, directory: Path) -> None:
         Need("outbox", "COLLECTION", (("status", "ASCENDING"), ("nextAttemptAt", "ASCENDING"))),
     ],
 )
-def test_what_the_apps_ask_is_covered(need: Need) -> None:
+def test_the_queries_of_the_apps_have_their_indexes(need: Need) -> None:
     """The queries of docs/internals/replaced-backend.md#documents."""
     assert is_covered(need)
 
@@ -166,6 +166,6 @@ def test_what_the_apps_ask_is_covered(need: Need) -> None:
         ),
     ],
 )
-def test_a_missing_index_is_seen(need: Need) -> None:
-    """Else the test above proves nothing."""
+def test_a_missing_index_is_detected(need: Need) -> None:
+    """Otherwise the test above proves nothing."""
     assert not is_covered(need)

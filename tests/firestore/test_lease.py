@@ -1,4 +1,4 @@
-"""The lease's record in Firestore: compare-and-set, the server's clock, the watch, the fence, the reference."""
+"""The lease record in Firestore: compare-and-set, the server's clock, the listener, the fence, the replaced backend."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def a_leader(access: FirestoreAccess, name: str) -> AsyncIterator[Leader]:
 
 
 async def document(access: FirestoreAccess) -> dict[str, Any]:
-    """The lease's document as it lies there; empty where there is none."""
+    """The lease document as it is stored; empty if there is none."""
     firestore = Firestore(access, "test", 1)
     try:
         snapshot = await firestore.call(lambda client: client.document(PATH).get())
@@ -63,7 +63,7 @@ async def document(access: FirestoreAccess) -> dict[str, Any]:
 
 
 async def put(access: FirestoreAccess, fields: dict[str, Any] | None) -> None:
-    """Write the document as the reference does (None: delete it)."""
+    """Write the document as the replaced backend does (None: delete it)."""
     firestore = Firestore(access, "test", 1)
     try:
         if fields is None:
@@ -80,12 +80,12 @@ def wanted(holder: str, epoch: int, **fields: Any) -> Record:
 
 
 def in_ms(seconds: float) -> int:
-    """A time by this machine's clock, which is the emulator's, too."""
+    """A time by this machine's clock, which is also the emulator's."""
     return round((datetime.now(UTC) + timedelta(seconds=seconds)).timestamp() * 1000)
 
 
 async def take(record: FirestoreLease, holder: str, epoch: int) -> str:
-    """Acquire."""
+    """Acquire the lease."""
     seen = await record.read()
     assert seen is not None
     return await record.write(wanted(holder, epoch), seen.version)
@@ -95,7 +95,7 @@ async def take(record: FirestoreLease, holder: str, epoch: int) -> str:
 
 
 async def test_the_first_holder_creates_it(access: FirestoreAccess) -> None:
-    """There is none; of two who create it, one is refused."""
+    """There is no document; of two that create it, one is refused."""
     async with a_record(access) as one, a_record(access) as two:
         seen, other = await one.read(), await two.read()
         assert seen == other == Seen(Record(holder="", nonce="", epoch=0, ttl=0), 0.0, None)
@@ -105,7 +105,7 @@ async def test_the_first_holder_creates_it(access: FirestoreAccess) -> None:
 
 
 async def test_only_the_version_that_was_read_is_replaced(access: FirestoreAccess) -> None:
-    """Whoever comes second with the same version is refused, in one round trip."""
+    """The second writer with the same version is refused, in one round trip."""
     async with a_record(access) as one, a_record(access) as two:
         first = await take(one, "one", 1)
         seen = await two.read()
@@ -118,7 +118,7 @@ async def test_only_the_version_that_was_read_is_replaced(access: FirestoreAcces
 
 
 async def test_its_age_is_by_the_servers_clock(access: FirestoreAccess) -> None:
-    """It grows while nobody writes, whatever anybody's own clock says."""
+    """It grows without writes, whatever a client's clock shows."""
     async with a_record(access) as one, a_record(access) as two:
         await take(one, "one", 1)
         first = await two.read()
@@ -131,14 +131,14 @@ async def test_its_age_is_by_the_servers_clock(access: FirestoreAccess) -> None:
 
 
 async def until_age(record: FirestoreLease, age: float) -> None:
-    """Wait until the record is so old."""
+    """Wait until the record has this age."""
     async with asyncio.timeout(30):
         while (seen := await record.read()) is None or seen.age < age:
             await asyncio.sleep(0.02)
 
 
 async def test_release_keeps_the_epoch(access: FirestoreAccess) -> None:
-    """It is free, and the next holder's epoch is greater; also when the document was deleted meanwhile."""
+    """The lease is free, and the next holder's epoch is greater; also if the document was deleted meanwhile."""
     async with a_record(access) as one:
         version = await take(one, "one", 5)
         await one.write(lease.released(wanted("one", 5), 9, "stopped"), version)
@@ -152,7 +152,7 @@ async def test_release_keeps_the_epoch(access: FirestoreAccess) -> None:
 
 
 async def test_an_epoch_that_began_elsewhere_is_not_begun_again(access: FirestoreAccess) -> None:
-    """The record was lost and its reader knows nothing of it: the fence does."""
+    """The record was lost and its reader has no epoch: the fence has it."""
     async with a_record(access) as one, a_record(access) as two:
         await take(one, "one", 5)
         await put(access, None)
@@ -168,8 +168,8 @@ async def test_an_epoch_that_began_elsewhere_is_not_begun_again(access: Firestor
             await two.write(wanted("two", 6), None)
 
 
-async def test_it_remembers_its_holders(access: FirestoreAccess) -> None:
-    """Newest first, with why each began and ended."""
+async def test_the_history_of_holders(access: FirestoreAccess) -> None:
+    """Newest first, with the reason of each beginning and end."""
     async with a_record(access) as one, a_leader(access, "next") as leader:
         record = wanted("one", 1, acquired_ms=10, reason="there is no holder yet")
         version = await one.write(record, None)
@@ -181,8 +181,8 @@ async def test_it_remembers_its_holders(access: FirestoreAccess) -> None:
         assert (oldest.began_ms, oldest.ended_ms, oldest.end) == (10, 20, "stopped")
 
 
-async def test_a_database_that_is_away_is_said_to_be(access: FirestoreAccess) -> None:
-    """Refused, and swallowed: both end in time, with a duplicate_text."""
+async def test_an_unreachable_database_is_reported(access: FirestoreAccess) -> None:
+    """Refused and dropped connections: both fail in time, with a message."""
     port = int(access.emulator.rpartition(":")[2])
     with a_proxy(port) as proxy:
         through = FirestoreAccess(project=access.project, emulator=proxy.address)
@@ -196,8 +196,8 @@ async def test_a_database_that_is_away_is_said_to_be(access: FirestoreAccess) ->
                 await record.read()
 
 
-async def test_a_connection_that_nobody_serves_is_replaced(access: FirestoreAccess) -> None:
-    """After a call without an answer the next one goes through, though the old connection still hangs."""
+async def test_a_dead_connection_is_replaced(access: FirestoreAccess) -> None:
+    """After a call without an answer the next one succeeds, although the old connection still hangs."""
     port = int(access.emulator.rpartition(":")[2])
     with a_proxy(port) as proxy:
         through = FirestoreAccess(project=access.project, emulator=proxy.address)
@@ -215,7 +215,7 @@ async def test_a_connection_that_nobody_serves_is_replaced(access: FirestoreAcce
 
 
 async def answered(record: FirestoreLease) -> bool:
-    """Whether it could be read now."""
+    """Whether it can be read now."""
     try:
         await record.read()
     except Unavailable:
@@ -227,7 +227,7 @@ async def answered(record: FirestoreLease) -> bool:
 
 
 async def exclusive(access: FirestoreAccess, epoch: int, *, account: str = "acc") -> None:
-    """One fenced write."""
+    """Make one fenced write."""
     firestore, fence = Firestore(access, "test", 1), Fence(PATH)
 
     def work(client: Any) -> None:
@@ -243,7 +243,7 @@ async def exclusive(access: FirestoreAccess, epoch: int, *, account: str = "acc"
 
 
 async def test_an_old_epoch_writes_nothing(access: FirestoreAccess) -> None:
-    """The commit that takes the lease is the one after which the old holder's writes are refused, whole."""
+    """After the commit that takes the lease, the old holder's writes fail as a whole."""
     async with a_record(access) as one:
         await take(one, "one", 1)
         await exclusive(access, 1)
@@ -255,7 +255,7 @@ async def test_an_old_epoch_writes_nothing(access: FirestoreAccess) -> None:
 
 
 async def test_renewals_do_not_touch_the_fence(access: FirestoreAccess) -> None:
-    """A renewal and an exclusive write never wait for one another."""
+    """A renewal and an exclusive write never wait for each other."""
     async with a_record(access) as one:
         version = await take(one, "one", 1)
         await exclusive(access, 1)
@@ -267,7 +267,7 @@ async def test_renewals_do_not_touch_the_fence(access: FirestoreAccess) -> None:
 
 
 async def test_a_reference_that_holds_it_is_respected(access: FirestoreAccess) -> None:
-    """As long as its leaseUntil has not passed on the server's clock."""
+    """Until its leaseUntil has passed on the server's clock."""
     await put(access, {"holderInstanceId": "host_node", "leaseUntil": in_ms(90)})
     async with a_record(access) as one:
         decision = lease.decide_as_standby(await one.read(), "one", "one")
@@ -277,7 +277,7 @@ async def test_a_reference_that_holds_it_is_respected(access: FirestoreAccess) -
 
 
 async def test_a_reference_that_took_over_from_us_is_respected(access: FirestoreAccess) -> None:
-    """It updates its own fields and leaves ours: what ours say is over."""
+    """It updates its own fields and leaves ours, which are void then."""
     async with a_record(access) as one:
         version = await take(one, "one", 3)
         await put(
@@ -306,7 +306,7 @@ async def test_a_reference_that_let_go_leaves_our_epoch(access: FirestoreAccess)
 
 
 async def test_the_reference_respects_us(access: FirestoreAccess) -> None:
-    """Its own rule: held while leaseUntil has not passed by its clock, unless the name is its own."""
+    """Its own rule: held until leaseUntil has passed by its clock, unless the name is its own."""
     async with a_record(access) as one:
         version = await take(one, "host_node", 1)
         found = await document(access)
@@ -326,7 +326,7 @@ async def test_the_reference_respects_us(access: FirestoreAccess) -> None:
 
 @pytest.fixture
 def database(access: FirestoreAccess, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """As the reference's own client would open it."""
+    """The database through the reference's own client."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", access.emulator)
     client: Any = firestore.Client(project=access.project)
     yield client
@@ -336,7 +336,7 @@ def database(access: FirestoreAccess, monkeypatch: pytest.MonkeyPatch) -> Any:
 async def test_the_reference_waits_while_we_act_and_we_wait_for_it(
     access: FirestoreAccess, database: Any
 ) -> None:
-    """Its own algorithm, beside a leader of ours: one acts after the other, however wrong its clock is."""
+    """Its own algorithm beside a leader of ours: one is active after the other, however wrong its clock is."""
     reigns = Reigns()
     node = [
         Reference(database, name, skew_ms=skew) for name, skew in (("one", 60_000), ("x", -9000))
@@ -361,7 +361,7 @@ async def test_the_reference_waits_while_we_act_and_we_wait_for_it(
 
 
 async def test_the_standby_takes_over_at_once_from_one_that_stops(access: FirestoreAccess) -> None:
-    """It watches: the release wakes it, long before the ttl."""
+    """It listens: the release wakes it, long before the ttl."""
     first, second = Reigns(), Reigns()
     async with a_leader(access, "one") as one, a_leader(access, "two") as two:
         async with running(two, second):
@@ -380,7 +380,7 @@ async def test_the_standby_takes_over_at_once_from_one_that_stops(access: Firest
 async def test_cut_off_it_steps_down_before_another_acts(
     access: FirestoreAccess, weather: Weather
 ) -> None:
-    """However the network fails; and it stands by again once the network is back."""
+    """However the network fails; and it is a standby again once the network is back."""
     first, second = Reigns(), Reigns()
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
         through = FirestoreAccess(project=access.project, emulator=proxy.address)
@@ -404,8 +404,8 @@ async def test_cut_off_it_steps_down_before_another_acts(
     assert (first.epochs, second.epochs) == ([1, 3], [2])
 
 
-async def test_a_delay_harms_nobody(access: FirestoreAccess) -> None:
-    """Renewals that take their time are renewals."""
+async def test_slow_renewals_are_renewals(access: FirestoreAccess) -> None:
+    """A delayed network does not end the lease."""
     reigns = Reigns()
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
         proxy.delay = 0.05
@@ -417,10 +417,10 @@ async def test_a_delay_harms_nobody(access: FirestoreAccess) -> None:
             assert reigns.epochs == [1]
 
 
-async def test_out_of_reach_at_the_start_it_is_passive_and_says_why(
+async def test_unreachable_at_the_start_it_is_passive_with_the_reason(
     access: FirestoreAccess,
 ) -> None:
-    """No crash; and active as soon as it can."""
+    """It does not crash, and is active as soon as it can be."""
     reigns = Reigns()
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
         proxy.weather = Weather.REFUSED

@@ -1,4 +1,4 @@
-"""Machines are told apart by an id of their working copy's own: with one name, and as copies of each other."""
+"""Machines are distinguished by an id of their working copy: with the same name, and as copies of each other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def console(access: FirestoreAccess) -> Iterator[Console]:
 async def machine(
     access: FirestoreAccess, file: Path, instance: str = NAME
 ) -> AsyncIterator[FirestoreStore]:
-    """A machine as the daemon opens it: it draws its id by itself."""
+    """A machine as the daemon opens it, with a random id."""
     store = await FirestoreStore.open_at(
         file,
         Firestore(access, "store", 5),
@@ -66,7 +66,7 @@ async def numbers(store: FirestoreStore) -> int:
 async def test_two_machines_with_one_name_name_each_other(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """Who stands by sees it at once; who acts, as soon as the other has come."""
+    """The standby detects it at once; the active machine, as soon as the other has registered."""
     async with machine(access, tmp_path / "one.db") as one, one.lead(1, lambda account: None):
         await until(lambda: one._pusher.epoch == 1, "the first look")
         assert codes(one) == []
@@ -119,7 +119,7 @@ async def test_a_machine_keeps_its_id_over_restarts(
 async def test_a_copy_of_the_state_directory_is_noticed_and_loses_nothing(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """A cloned image: both had one id; then each has its own, and what both wrote under the old one is read by both."""
+    """A cloned image: both had one id; then each has its own, and both pull what was written under the old one."""
     async with machine(access, tmp_path / "one.db") as one:
         await one.record(ACC, arrival(1))
         await one.pull()
@@ -148,7 +148,7 @@ async def test_a_copy_of_the_state_directory_is_noticed_and_loses_nothing(
 async def test_a_claim_of_a_machine_with_our_name_is_not_ours(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """It may have sent the message: no session here knows."""
+    """It may have sent the message: no session here can tell."""
     claim = msgspec.structs.replace(CLAIMED, claim=Claim(NAME, EPOCH))
     async with (
         machine(access, tmp_path / "one.db") as one,
@@ -170,10 +170,11 @@ async def test_a_claim_of_a_machine_with_our_name_is_not_ours(
     assert mine.claim == Claim(NAME, EPOCH)
 
 
-async def test_a_start_that_is_cut_off_makes_no_copy(
+async def test_an_interrupted_start_is_not_a_copy(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """It wrote its word and could not note that; the next start did not reach Firestore: the third knows the word."""
+    """It wrote its token and could not record that; the next start did not reach Firestore: the third knows the
+    token."""
     file = tmp_path / "one.db"
     async with machine(access, file) as store:
         await store.pull()
@@ -196,7 +197,7 @@ async def test_a_start_that_is_cut_off_makes_no_copy(
 async def test_a_machine_that_was_not_seen_for_long_is_retired_and_nothing_of_it_is_lost(
     access: FirestoreAccess, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its document goes; who is new reads what it wrote all the same, once; and it may come back."""
+    """Its document is deleted; a new machine still pulls what it wrote, once; and it may come back."""
     async with machine(access, tmp_path / "one.db") as one:
         await one.record(ACC, arrival(1))
         await one.pull()
@@ -234,7 +235,7 @@ async def test_a_machine_that_was_not_seen_for_long_is_retired_and_nothing_of_it
 async def test_a_copy_of_a_retired_machine_is_noticed(
     access: FirestoreAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its word is kept with its id: an old image that is started again has never written it."""
+    """Its token is kept with its id: an old image that is started again has never written it."""
     async with machine(access, tmp_path / "one.db") as one:
         await one.pull()
     shutil.copy(tmp_path / "one.db", tmp_path / "image.db")
@@ -249,7 +250,7 @@ async def test_a_copy_of_a_retired_machine_is_noticed(
         assert (image.machine != ident, image._machines.copied) == (True, True)
 
 
-async def test_however_many_machines_there_are_all_are_read(
+async def test_all_machines_are_listed(
     access: FirestoreAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Page by page."""
@@ -268,10 +269,10 @@ async def test_however_many_machines_there_are_all_are_read(
     "fields",
     [{}, {"ids": 7}, {"ids": {"a": 1, "b": {"seen": "x"}, "..": {"seen": 5}, "c": {"seen": -1}}}],
 )
-async def test_a_register_that_somebody_else_wrote_names_nobody(
+async def test_invalid_entries_of_the_register_are_ignored(
     access: FirestoreAccess, tmp_path: Path, console: Console, fields: Document
 ) -> None:
-    """What makes no sense in it is left out, and machines go on."""
+    """Machines go on."""
     await console.set(f"{LEASE}/machines/retired", fields)
     async with machine(access, tmp_path / "one.db") as one:
         await one.pull()

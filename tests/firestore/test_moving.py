@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(180)
 async def test_it_connects_on_the_other_machine_without_a_code(
     tmp_path: Path, access: FirestoreAccess
 ) -> None:
-    """Exported there, imported here, the phone sees the same device; the first machine says where it is."""
+    """Exported there, imported here, the phone sees the same device; the first machine shows its new location."""
     key, file = tmp_path / "wad.key", tmp_path / "shop.session"
     key.write_bytes(b"0123456789abcdef")
     async with WhatsApp() as server:

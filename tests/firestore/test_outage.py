@@ -1,4 +1,4 @@
-"""Firestore away, slow or unwilling: what waits, what is said of it, and how it goes on."""
+"""Firestore unreachable, slow or failing: what waits, what is reported, and how it recovers."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MESSAGES = f"threads/{ANN_THREAD}/messages"
 
 @pytest.fixture
 def proxy(access: FirestoreAccess) -> Iterator[Proxy]:
-    """Between the store and the emulator."""
+    """The proxy between the store and the emulator."""
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
         yield proxy
 
 
 def failed(cause: type[Exception]) -> WadError:
-    """An error of ours that one of the library's has caused."""
+    """An error of ours caused by one of the library's."""
     error = Unavailable("x")
     error.__cause__ = cause("x")
     return error
@@ -50,16 +50,16 @@ def failed(cause: type[Exception]) -> WadError:
     ],
 )
 def test_each_kind_of_error_has_its_pause(error: Exception, first: float, last: float) -> None:
-    """Contention ends soon, a quota not, and a person takes a while; it grows up to a limit."""
+    """Contention ends soon, a quota does not, and a person takes a while; the pause grows up to a limit."""
     pauses = [pause_after(error, failures) for failures in range(10)]
     assert (pauses[0], pauses[-1]) == (first, last)
     assert pauses == sorted(pauses)
 
 
-async def test_what_cannot_be_told_waits_and_is_told_in_order(
+async def test_documents_wait_and_are_pushed_in_order(
     access: FirestoreAccess, tmp_path: Path, proxy: Proxy
 ) -> None:
-    """Under load, past its quota, through a restart: everything once, and the thread as it is."""
+    """Under load, beyond the quota, through a restart: everything once, and the thread is right."""
     through = FirestoreAccess(project=access.project, emulator=proxy.address)
     count = 1500
     proxy.weather = Weather.REFUSED
@@ -90,10 +90,10 @@ async def test_what_cannot_be_told_waits_and_is_told_in_order(
     console.close()
 
 
-async def test_an_answer_that_is_lost_doubles_nothing(
+async def test_a_lost_answer_duplicates_nothing(
     access: FirestoreAccess, tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commit arrives, its answer does not: it is told again, which changes nothing."""
+    """The commit arrives, its answer does not: it is pushed again, which changes nothing."""
     monkeypatch.setattr("wad.store.firestore.sync.push.TIMEOUT", 0.5)
     through = FirestoreAccess(project=access.project, emulator=proxy.address)
     console = Console(access)
@@ -110,8 +110,8 @@ async def test_an_answer_that_is_lost_doubles_nothing(
     console.close()
 
 
-async def test_a_missing_index_says_which() -> None:
-    """Google's answer names where to make it; the emulator never gives it."""
+async def test_a_missing_index_is_named() -> None:
+    """Google's answer has the link to create it; the emulator never returns it."""
     where = "https://console.firebase.google.com/project/x/firestore/indexes?create=1"
 
     def refuse(request: bytes, context: grpc.ServicerContext) -> bytes:

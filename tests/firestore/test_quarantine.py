@@ -1,4 +1,4 @@
-"""One odd document among good ones: the others go on, the odd one is set aside by name, shown, retried, dropped."""
+"""One invalid document among valid ones is quarantined by name, shown, retried, dropped; the others go on."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def mapping(**fields: Any) -> Any:
 
 
 async def write(access: FirestoreAccess, path: str, fields: dict[str, Any]) -> None:
-    """A document of the wire's own values, whatever the library would make of them."""
+    """Write a document of protobuf values, even those that the library would not encode."""
     firestore = Firestore(access, "raw", 1)
 
     def work(client: Client) -> None:
@@ -84,7 +84,7 @@ async def write(access: FirestoreAccess, path: str, fields: dict[str, Any]) -> N
 
 
 def entry(**fields: Any) -> dict[str, Any]:
-    """As a function writes it."""
+    """An entry as a function writes it."""
     plain = {
         "accountId": text(ACC),
         "threadId": text(_THREAD),
@@ -97,10 +97,10 @@ def entry(**fields: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def reigning(
+async def leading(
     access: FirestoreAccess, directory: Path
 ) -> AsyncIterator[tuple[FirestoreStore, list[str]]]:
-    """A store that reigns, and the accounts for which something was queued."""
+    """A store that holds the lease, and the accounts for which entries were queued."""
     news: list[str] = []
     async with a_store(access, directory) as store, store.lead(EPOCH, news.append):
         await until(lambda: store._pusher.epoch == EPOCH, "the first look")
@@ -139,7 +139,7 @@ _REFUSED: Final[dict[str, dict[str, Any]]] = {
 
 
 async def fields_of(access: FirestoreAccess, path: str) -> dict[str, Any]:
-    """A document, whatever it refers to."""
+    """The fields of a document, whatever it refers to."""
     firestore = Firestore(access, "raw", 1)
     try:
         found = await firestore.call(lambda client: get(client, path, timeout=30))
@@ -148,15 +148,15 @@ async def fields_of(access: FirestoreAccess, path: str) -> dict[str, Any]:
         firestore.close()
 
 
-async def test_odd_entries_hold_up_nobody(
+async def test_invalid_entries_block_nothing(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Those whose odd field does not matter are sent; those that make no sense have failed, and are named."""
+    """Those whose invalid field does not matter are sent; the others have failed, and are named."""
     kinds = {**_HARMLESS, **_SENSELESS, **_REFUSED}
     idents = {kind: f"a{place:02}" for place, kind in enumerate(kinds)}
     for kind, fields in kinds.items():
         await write(access, f"outbox/{idents[kind]}", entry(**fields))
-    async with reigning(access, tmp_path) as (store, _):
+    async with leading(access, tmp_path) as (store, _):
         await write(access, "outbox/good", entry(clientMessageId=text("c1")))
         async with asyncio.timeout(60):
             while await store.entry("good") is None:
@@ -177,13 +177,13 @@ async def test_odd_entries_hold_up_nobody(
         assert "quarantine" in {problem.code for problem in store.problems()}
 
 
-async def test_what_another_program_left_is_told_at_once(
+async def test_an_abandoned_claim_is_uncertain_at_once(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """A claim that nobody settled: the app reads that its result is uncertain, without anything else happening."""
+    """The app reads that its result is uncertain, without any other event."""
     foreign = Value(reference_value=_FAR)
     await write(access, "outbox/left", entry(status=text("processing"), createdByRef=foreign))
-    async with reigning(access, tmp_path), asyncio.timeout(60):
+    async with leading(access, tmp_path), asyncio.timeout(60):
         while (await fields_of(access, "outbox/left"))["status"] != "uncertain":
             await asyncio.sleep(0.1)
 
@@ -192,7 +192,7 @@ async def test_an_entry_is_retried_once_it_is_mended(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     await write(access, "outbox/bad", entry(toJid=number(7)))
-    async with reigning(access, tmp_path) as (store, news):
+    async with leading(access, tmp_path) as (store, news):
         await until(lambda: store.quarantine.count == 1, "the quarantine")
         ident = await the_item(store)
         shown = await store.quarantine.show(ident)
@@ -210,10 +210,10 @@ async def test_an_entry_is_retried_once_it_is_mended(
             await store.quarantine.retry(ident)
 
 
-async def test_what_was_dropped_does_not_come_back_by_itself(
+async def test_a_dropped_item_does_not_return(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Not over a restart, either; a new version is looked at."""
+    """Not over a restart, either; a new version is read."""
     path = f"wad_facts/{ACC}__x"
     bad = {
         "wadBy": text("other"),
@@ -239,10 +239,10 @@ async def test_what_was_dropped_does_not_come_back_by_itself(
         assert store.quarantine.count == 1
 
 
-async def test_fetching_goes_on_behind_bad_documents(
+async def test_the_pull_goes_on_after_invalid_documents(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """In each collection; and a time that is still to come hides nothing that comes after."""
+    """In each collection; and a time in the future hides nothing that follows."""
     far, now = datetime(9999, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)
     told = mapping(told=Value(bytes_value=b"\xc1"))
     for when, stamp in (("now", now), ("far", far)):
@@ -272,11 +272,11 @@ async def test_fetching_goes_on_behind_bad_documents(
 async def test_an_entry_without_room_for_a_claim_has_failed(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Its document is nearly as large as one may be: it does not block those behind it."""
+    """Its document has nearly the maximum size: it does not block the entries after it."""
     ballast = {"ballast": text("x" * 1_048_200)}
     await write(access, "outbox/big", entry(**ballast))
     claim = Claimed(Claim("here", EPOCH), b"s")
-    async with reigning(access, tmp_path) as (store, news):
+    async with leading(access, tmp_path) as (store, news):
         await until(lambda: news == [ACC], "the entry")
         with pytest.raises(Conflict, match="failed"):
             await store.settle("big", claim, epoch=EPOCH)
@@ -289,10 +289,10 @@ async def test_an_entry_without_room_for_a_claim_has_failed(
         assert sending.state is MessageStatus.SENDING
 
 
-async def test_a_row_of_which_no_document_can_be_made_is_set_aside(
+async def test_a_row_whose_document_cannot_be_built_is_quarantined(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """The others are told; it waits again once a person says so."""
+    """The others are pushed; it is logged again by a retry."""
     async with a_store(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
         await store.wait_pushed()
@@ -315,19 +315,20 @@ async def test_a_row_of_which_no_document_can_be_made_is_set_aside(
 async def test_a_text_too_long_for_firestore_is_refused_at_once(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """Before it waits."""
+    """Before it is queued."""
     large = msgspec.structs.replace(queued(), content=Text("x" * 1_100_000))
-    async with reigning(access, tmp_path) as (store, _):
+    async with leading(access, tmp_path) as (store, _):
         with pytest.raises(BadInput, match="Firestore does not accept"):
             await store.enqueue(large)
         assert await store.entry(large.id) is None
 
 
-async def test_the_fence_is_made_again_where_firestore_lost_it(
+async def test_a_lost_fence_is_created_again(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Emptied under the reign: what is exclusive goes on, in the same epoch; a newer epoch still ends it."""
-    async with reigning(access, tmp_path) as (store, _):
+    """Firestore was emptied while we hold the lease: exclusive writes go on, in the same epoch; a newer epoch still
+    ends it."""
+    async with leading(access, tmp_path) as (store, _):
         for path in await console.all(f"{LEASE}/fences"):
             await console.delete(f"{LEASE}/fences/{path}")
         await console.delete(f"{LEASE}/wad/epoch")

@@ -1,4 +1,4 @@
-"""The repair of Firestore's documents: what the backend before wad left there, mended behind the fence."""
+"""The repair of Firestore's documents that the legacy backend has damaged, behind the fence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from google.cloud import firestore
 
 from tests.contracts.world import ACC, ANN, ANN_LID, ANN_LID_THREAD, ANN_THREAD, NOON, arrival
-from tests.firestore.left_behind import (
+from tests.firestore.legacy_documents import (
     OBJECT_THREAD,
     a_receipt,
     a_thread,
@@ -31,7 +31,7 @@ from tests.firestore.reference import Reference
 from tests.firestore.refusing import Refusal, refusing
 from tests.firestore.stores import LEASE, Console, Document
 from tests.firestore.test_audit import ask, audited, run
-from tests.firestore.test_telling import reigning
+from tests.firestore.test_push import leading
 from wad.audit.duplicates import Question
 from wad.audit.firestore.repair import FirestoreRepairs
 from wad.audit.reports import RepairReport, RepairVerdict
@@ -55,7 +55,7 @@ class _Clock(SystemClock):
 
 @pytest.fixture
 def console(access: FirestoreAccess) -> Iterator[Console]:
-    """What a person sees."""
+    """Access to Firestore without wad."""
     console = Console(access)
     yield console
     console.close()
@@ -71,7 +71,7 @@ def other(access: FirestoreAccess, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 class Bench:
-    """A database, and what repairs it."""
+    """A database, and its repair."""
 
     def __init__(self, access: FirestoreAccess, directory: Path, console: Console) -> None:
         self.access = access
@@ -80,13 +80,13 @@ class Bench:
         self._directory = directory
 
     def repair(self, wanted: Range = Range(), *, apply: bool, to: str = "") -> RepairReport:  # noqa: B008, a tuple
-        """One run; `to`: by way of this address."""
+        """Run the repair once; `to`: through this address."""
         access = replace(self.access, emulator=to) if to else self.access
         with closing(self._tools(access)) as tools:
             return tools.repair(wanted, self.file if apply else None)
 
     def revert(self) -> int:
-        """Undo the repair; how many documents that were."""
+        """Undo the repair; return the number of documents."""
         with closing(self._tools(self.access)) as tools:
             return tools.revert(self.file).rows
 
@@ -99,8 +99,8 @@ class Bench:
         found = {f"threads/{ident}": fields for ident, fields in threads.items()}
         return found | await self.console.group("messages")
 
-    async def mended(self, wanted: Range = Range()) -> RepairReport:  # noqa: B008, a tuple
-        """The repair is tried, done, and done again: it tells what it does, does it, and leaves nothing to do."""
+    async def repaired(self, wanted: Range = Range()) -> RepairReport:  # noqa: B008, a tuple
+        """Run a dry run, the repair, and the repair again: it does what it reported, and leaves nothing to do."""
         before = await self.everything()
         tried = self.repair(wanted, apply=False)
         assert await self.everything() == before
@@ -125,10 +125,10 @@ def bench(access: FirestoreAccess, tmp_path: Path, console: Console) -> Bench:
 
 
 async def test_everything_at_once(bench: Bench, access: FirestoreAccess, console: Console) -> None:
-    """Afterwards the audits are clean, and the undo puts every field back."""
+    """Afterwards the audits are clean, and the undo restores every field."""
     await everything_wrong(console, NOW)
     before = await bench.everything()
-    report = await bench.mended()
+    report = await bench.repaired()
     messages, threads = audited(access, Question(NOW))
     assert (messages.verdict, threads.verdict) == ("clean", "clean")
     assert (messages.active_docs, threads.total_threads) == (6, 1)
@@ -141,14 +141,14 @@ async def test_everything_at_once(bench: Bench, access: FirestoreAccess, console
 
 
 async def test_a_time_that_is_a_text(bench: Bench, console: Console) -> None:
-    """It becomes a Timestamp, and milliseconds a whole number; what nothing tells is left, and said."""
+    """It becomes a Timestamp, and milliseconds a whole number; an unknown time is left and counted."""
     await put(
         console,
         text=of_a_function(AT),
         missing={k: v for k, v in of_m("W1", AT).items() if k != "tsClient"},
         hopeless={"direction": "inbound", "body": "when?", "tsClient": "soon"},
     )
-    report = await bench.mended()
+    report = await bench.repaired()
     assert (report.times_rewritten, report.left) == (2, 1)
     text = await console.there(message(ANN_THREAD, "text"))
     assert text["tsClient"] == moment(AT)
@@ -158,7 +158,7 @@ async def test_a_time_that_is_a_text(bench: Bench, console: Console) -> None:
 
 
 async def test_statuses_that_are_one_too_far(bench: Bench, console: Console) -> None:
-    """Of our own messages; a receipt's own time is believed, and inbound ones are as they should be."""
+    """Of our own messages; a receipt's own time is trusted, and inbound ones are not changed."""
     await put(
         console,
         read=of_m("W1", AT, "a", out=True) | {"status": "read"},
@@ -167,7 +167,7 @@ async def test_statuses_that_are_one_too_far(bench: Bench, console: Console) -> 
         told=of_m("W4", AT, "d", out=True) | {"status": "read", "readAt": moment(AT)},
         inbound=of_m("W5", AT, "e"),
     )
-    report = await bench.mended()
+    report = await bench.repaired()
     assert report.statuses_corrected == 2
     found = await console.all(f"threads/{ANN_THREAD}/messages")
     assert {ident: each["status"] for ident, each in found.items()} == {
@@ -181,14 +181,14 @@ async def test_statuses_that_are_one_too_far(bench: Bench, console: Console) -> 
 
 
 async def test_a_receipt_goes_to_its_message(bench: Bench, console: Console) -> None:
-    """By WhatsApp's id; the document that only holds it is marked, and stays."""
+    """By WhatsApp's id; the document that only holds it is marked and stays."""
     await put(
         console,
         request=of_a_function(AT, wa_id="W1"),
         W1=a_receipt("read", AT),
         W2=a_receipt("delivered", AT),
     )
-    report = await bench.mended()
+    report = await bench.repaired()
     assert (report.receipts_marked, report.statuses_corrected) == (2, 1)
     assert (await console.there(message(ANN_THREAD, "request")))["status"] == "delivered"
     marked = await console.there(message(ANN_THREAD, "W1"))
@@ -198,10 +198,10 @@ async def test_a_receipt_goes_to_its_message(bench: Bench, console: Console) -> 
 
 
 async def test_messages_of_an_objects_thread(bench: Bench, console: Console) -> None:
-    """Each goes to whom it is from, copied whole; the thread is hidden, and names the other if there is one."""
+    """Each is copied to its sender's thread; the old thread is hidden, and redirects if there is only one target."""
     await console.set(f"threads/{OBJECT_THREAD}", a_thread(AT, jid={"peerType": "user"}))
     await console.set(message(OBJECT_THREAD, "s1"), of_s("W1", AT, "an object's"))
-    await bench.mended()
+    await bench.repaired()
     moved = await console.there(message(ANN_THREAD, "s1"))
     assert (moved["body"], moved["clientJid"], moved["threadId"]) == (
         "an object's",
@@ -217,8 +217,8 @@ async def test_messages_of_an_objects_thread(bench: Bench, console: Console) -> 
     assert (shown["accountId"], shown["clientJid"]) == (ACC, str(ANN))
 
 
-async def test_a_message_of_nobody_is_left(bench: Bench, console: Console) -> None:
-    """Then its thread stays as it is, for somebody to look at."""
+async def test_a_message_without_an_address_is_left(bench: Bench, console: Console) -> None:
+    """Then its thread stays as it is, for an operator to check."""
     await console.set(f"threads/{OBJECT_THREAD}", a_thread(AT, jid={}))
     nobody = {"accountId": ACC, "direction": "outbound", "body": "?", "tsClient": moment(AT)}
     await console.set(message(OBJECT_THREAD, "s1"), nobody)
@@ -227,8 +227,8 @@ async def test_a_message_of_nobody_is_left(bench: Bench, console: Console) -> No
     assert not bench.file.exists()
 
 
-async def test_doubles_under_a_hidden_id(bench: Bench, console: Console) -> None:
-    """What is there once moves, what is there twice is marked; the old thread points to the number's."""
+async def test_duplicates_under_a_lid(bench: Bench, console: Console) -> None:
+    """A message that exists once moves, a duplicate is marked; the old thread redirects to the number's."""
     await console.set(f"jid_aliases/{ACC}__{ANN_LID}", an_alias())
     await console.set(f"threads/{ANN_LID_THREAD}", a_thread(AT, jid=str(ANN_LID)))
     await console.set(f"threads/{ANN_THREAD}", a_thread(AT))
@@ -236,25 +236,25 @@ async def test_doubles_under_a_hidden_id(bench: Bench, console: Console) -> None
     await console.set(message(ANN_LID_THREAD, "W1"), of_m("W1", AT, jid=lid))
     await console.set(message(ANN_LID_THREAD, "W2"), of_m("W2", AT + 1000, "only here", jid=lid))
     await put(console, W1=of_m("W1", AT))
-    report = await bench.mended()
+    report = await bench.repaired()
     assert (report.addresses_joined, report.messages_moved, report.duplicates_to_mark) == (1, 1, 1)
     assert (await console.there(f"threads/{ANN_LID_THREAD}"))["redirectTo"] == ANN_THREAD
     thread = await console.there(f"threads/{ANN_THREAD}")
     assert (thread["lastMessageAtMs"], thread["lastMessageText"]) == (AT + 1000, "only here")
 
 
-async def test_an_unknown_hidden_id_is_left_alone(bench: Bench, console: Console) -> None:
-    """Nothing says whose it is."""
+async def test_an_unknown_lid_is_left_alone(bench: Bench, console: Console) -> None:
+    """Its number is not known."""
     await console.set(f"threads/{ANN_LID_THREAD}", a_thread(AT, jid=str(ANN_LID)))
     await console.set(message(ANN_LID_THREAD, "W1"), of_m("W1", AT, jid=str(ANN_LID)))
     assert bench.repair(apply=False).verdict is RepairVerdict.CLEAN
 
 
 async def test_a_conversation_names_its_newest_message(bench: Bench, console: Console) -> None:
-    """Also where it named the time of a synchronisation, or one that the apps cannot read."""
+    """Also if it had the time of a synchronisation, or one that the apps cannot read."""
     await put(console, a=of_m("W1", AT - 1000, "old"), b=of_m("W2", AT, "new"))
     await console.set(f"threads/{ANN_THREAD}", a_thread(NOW) | {"lastMessageAtMs": float(NOW)})
-    await bench.mended()
+    await bench.repaired()
     thread = await console.there(f"threads/{ANN_THREAD}")
     assert (thread["lastMessageAt"], thread["lastMessageText"]) == (moment(AT), "new")
     assert type(thread["lastMessageAtMs"]) is int
@@ -262,12 +262,12 @@ async def test_a_conversation_names_its_newest_message(bench: Bench, console: Co
 
 
 async def test_duplicates_only_in_the_window(bench: Bench, console: Console) -> None:
-    """And of each pair the outbox's own stays."""
+    """And of each pair the outbox's own document stays."""
     old = {"a": of_m("W1", AT - 10_000_000, "old"), "b": of_m("W1", AT - 10_000_000, "old")}
     await put(
         console, **old, c=of_m("W2", AT, "new", out=True), d=of_a_function(AT, "new", wa_id="W2")
     )
-    await bench.mended(Range(window_hours=1.0))
+    await bench.repaired(Range(window_hours=1.0))
     marked = [
         ident
         for ident, each in (await console.all(f"threads/{ANN_THREAD}/messages")).items()
@@ -281,7 +281,7 @@ async def test_one_thread_alone(bench: Bench, console: Console) -> None:
     await put(console, a=of_a_function(AT))
     other = f"{ACC}__40700000002@s.whatsapp.net"
     await console.set(message(other, "a"), of_a_function(AT))
-    report = await bench.mended(Range(thread=ANN_THREAD))
+    report = await bench.repaired(Range(thread=ANN_THREAD))
     assert (report.scanned_messages, report.last_message_at_ms_candidate) == (1, AT)
     assert report.thread_id_hash is not None
     assert isinstance((await console.there(message(other, "a")))["tsClient"], str)
@@ -290,17 +290,17 @@ async def test_one_thread_alone(bench: Bench, console: Console) -> None:
 # --- beside the daemon ------------------------------------------------------------------------------------
 
 
-async def test_what_the_daemon_keeps_up_stays_as_it_is(
+async def test_documents_of_the_daemon_are_not_changed(
     bench: Bench, console: Console, access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """Of a message that both have stored wad's document stays, and goes on being written; the other is marked."""
+    """Of a message that both have stored wad's document stays and is updated; the other is marked."""
     await put(console, **{"3EB000000001": of_m("3EB000000001", NOON + 1000, "text 1")})
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
         await store.wait_pushed()
         told = await console.all(f"threads/{ANN_THREAD}/messages")
         assert audited(access, Question(NOW))[0].duplicates_count_active == 1
-        report = await bench.mended()
+        report = await bench.repaired()
         assert (report.duplicates_to_mark, report.left) == (1, 0)
         after = await console.all(f"threads/{ANN_THREAD}/messages")
         assert {ident for ident in after if after[ident] != told[ident]} == {"3EB000000001"}
@@ -310,10 +310,8 @@ async def test_what_the_daemon_keeps_up_stays_as_it_is(
         assert bench.repair(apply=False).verdict is RepairVerdict.CLEAN
 
 
-async def test_the_backend_before_wad_must_not_run(
-    bench: Bench, console: Console, other: Any
-) -> None:
-    """It would write what is being mended; looking is allowed."""
+async def test_the_legacy_backend_must_not_run(bench: Bench, console: Console, other: Any) -> None:
+    """Its writes and the repair would mix; a dry run is allowed."""
     await put(console, a=of_a_function(AT))
     node = Reference(other, "node-1")
     assert node.try_acquire()
@@ -325,7 +323,7 @@ async def test_the_backend_before_wad_must_not_run(
 
 
 def at_first_commit(act: Callable[[], None]) -> Callable[[str, bytes], Refusal | None]:
-    """Lets everything pass, and does something just before the first commit that holds a message's document."""
+    """Forward everything, and act just before the first commit that holds a message's document."""
     done: list[bool] = []
 
     def judge(name: str, request: bytes) -> Refusal | None:
@@ -340,7 +338,7 @@ def at_first_commit(act: Callable[[], None]) -> Callable[[str, bytes], Refusal |
 async def test_an_epoch_that_is_over(
     bench: Bench, console: Console, access: FirestoreAccess, other: Any
 ) -> None:
-    """Another machine takes the lease while documents are read: the server refuses what was planned before."""
+    """Another machine takes the lease while documents are read: the server refuses the planned writes."""
     await put(console, a=of_a_function(AT))
 
     def take_over() -> None:
@@ -359,7 +357,7 @@ async def test_an_epoch_that_is_over(
 async def test_a_document_that_changes_meanwhile(
     bench: Bench, console: Console, access: FirestoreAccess, other: Any
 ) -> None:
-    """It is left as somebody wrote it, and said; all others are mended, and the next run mends this one."""
+    """It is left as it is, and counted; all others are repaired, and the next run repairs this one."""
     await put(console, **{f"m{n}": of_a_function(AT + n, f"text {n}") for n in range(9)})
 
     def write() -> None:
@@ -377,8 +375,8 @@ async def test_a_document_that_changes_meanwhile(
 # --- the undo file ----------------------------------------------------------------------------------------
 
 
-async def test_what_came_after_a_repair_stays(bench: Bench, console: Console) -> None:
-    """The undo touches only what is still as the repair left it."""
+async def test_later_changes_survive_the_undo(bench: Bench, console: Console) -> None:
+    """The undo touches only values that are still as the repair wrote them."""
     await everything_wrong(console, NOW)
     bench.repair(apply=True)
     path = message(ANN_THREAD, "request1")
@@ -391,7 +389,7 @@ async def test_what_came_after_a_repair_stays(bench: Bench, console: Console) ->
     assert isinstance((await console.there(message(ANN_THREAD, "request2")))["tsClient"], str)
 
 
-def test_a_file_that_is_none(bench: Bench) -> None:
+def test_an_invalid_undo_file(bench: Bench) -> None:
     """It is named."""
     bench.file.parent.mkdir()
     bench.file.write_bytes(b"nothing")
@@ -403,7 +401,8 @@ def test_a_file_that_is_none(bench: Bench) -> None:
 
 
 async def test_the_command(access: FirestoreAccess, console: Console, tmp_path: Path) -> None:
-    """2 for what it would do, 0 once it is done, 0 for nothing to do; the undo file lies in the state directory."""
+    """2 if there is something to repair, 0 once it is repaired, 0 for nothing to do; the undo file is in the state
+    directory."""
     await put(console, a=of_a_function(AT))
     assert ask(access, tmp_path, "repair", code=2)["timesRewritten"] == 1
     done = ask(access, tmp_path, "repair", "--apply")

@@ -1,4 +1,4 @@
-"""`packaging/firestore/firestore.rules`, run by the emulator: who may read what; nobody may write."""
+"""`packaging/firestore/firestore.rules`, run by the emulator: read permissions by role; no client may write."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ READABLE = PATHS[:3]
 
 
 def token(uid: str, **claims: Any) -> str:
-    """An unsigned identity, as the emulator takes it."""
+    """An unsigned identity, as the emulator accepts it."""
     parts = [{"alg": "none"}, {"sub": uid, "user_id": uid, **claims}]
     encoded = [
         base64.urlsafe_b64encode(json.dumps(p).encode()).rstrip(b"=").decode() for p in parts
@@ -43,7 +43,7 @@ def token(uid: str, **claims: Any) -> str:
 
 @pytest.fixture
 def ask(access: FirestoreAccess) -> Callable[..., int]:
-    """Ask over HTTP, as somebody; the status of the answer.  The rules are loaded, and a document lies at each path."""
+    """Make an HTTP request as a user; return the status.  The rules are loaded, and each path has a document."""
 
     def request(who: str, method: str, path: str, body: Any = None) -> int:
         connection = http.client.HTTPConnection(access.emulator, timeout=30)
@@ -71,21 +71,21 @@ def ask(access: FirestoreAccess) -> Callable[..., int]:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_an_employee_reads_what_the_app_shows(ask: Callable[..., int], path: str) -> None:
-    """Accounts, conversations and messages; nothing of how wad works."""
+    """Accounts, threads and messages; none of wad's own documents."""
     assert ask(token("ann"), "GET", path) == (200 if path in READABLE else 403)
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("who", ["", token("customer")])
-def test_nobody_else_reads_anything(ask: Callable[..., int], who: str, path: str) -> None:
-    """Neither who is not signed in nor a customer who is."""
+def test_others_read_nothing(ask: Callable[..., int], who: str, path: str) -> None:
+    """Neither an anonymous user nor a customer."""
     assert ask(who, "GET", path) == 403
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("who", [token("ann"), token("boss", admin=True)])
-def test_nobody_writes(ask: Callable[..., int], who: str, path: str) -> None:
-    """Not even an administrator: functions and wad do, with accounts of their own."""
+def test_no_client_writes(ask: Callable[..., int], who: str, path: str) -> None:
+    """Not even an administrator: functions and wad write, with accounts of their own."""
     assert ask(who, "PATCH", path, {"accountId": {"stringValue": "two"}}) == 403
     assert ask(who, "DELETE", path) == 403
 

@@ -1,4 +1,4 @@
-"""Employees, as the apps' own documents name them."""
+"""Employees, from the apps' own documents."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.mark.parametrize("uid", ["uid-2", "uid-1/more", "uid-1/a/b", ".", "__x__", ""])
-async def test_who_has_no_profile_is_none(
+async def test_a_user_without_a_profile_is_not_an_employee(
     access: FirestoreAccess, tmp_path: Path, uid: str
 ) -> None:
-    """Nor is somebody whose uid is no name of a document, or the path of one."""
+    """Nor is a user whose uid is not a document id, or is a path."""
     console = Console(access)
     await console.set("staffProfiles/uid-1", {"name": "Anna"})
     await console.set("staffProfiles/uid-1/a/b", {"name": "Eve"})
@@ -34,7 +34,8 @@ async def test_who_has_no_profile_is_none(
 async def test_the_live_daemon_asks_for_the_profile(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """An employee may do more than who is only signed in; while Firestore is away nobody is taken for one."""
+    """An employee may do more than a user who is only signed in; while Firestore is unreachable no user is an
+    employee."""
     console = Console(access)
     await console.set("staffProfiles/uid-1", {"name": "Anna"})
     with a_key_server() as keys:

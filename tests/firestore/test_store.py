@@ -48,10 +48,10 @@ class TestFirestoreStore(StoreContract):
         return one
 
 
-async def test_a_late_look_at_a_queued_entry_does_not_take_back_its_claim(
+async def test_a_late_report_of_a_queued_entry_does_not_revert_its_claim(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """The watch told of it before it was claimed: taken as news it would be sent a second time."""
+    """The listener reported it before it was claimed: taken as new it would be sent a second time."""
     async with a_store(access, tmp_path) as store:
         await store.fence(EPOCH)
         await store.enqueue(queued())
@@ -72,8 +72,8 @@ async def test_a_late_look_at_a_queued_entry_does_not_take_back_its_claim(
         assert found.state is MessageStatus.UNCERTAIN
 
 
-async def test_the_turn_of_an_entry_is_nothing_to_tell(tmp_path: Path) -> None:
-    """Else the upgrade that brings turns makes what an old holder knew newer than what the next one told."""
+async def test_the_turn_of_an_entry_is_not_pushed(tmp_path: Path) -> None:
+    """Otherwise the upgrade that adds turns would push old copies of the entries over newer ones."""
     path = tmp_path / "wad.db"
     replica = Replica(path, *open_replica(path))
     try:

@@ -1,4 +1,4 @@
-"""What the store costs: documents read and written, counted between its client and the emulator."""
+"""The cost of the store: documents read and written, counted between its client and the emulator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wad.store.firestore.store import FirestoreStore
 async def counted(
     access: FirestoreAccess, directory: Path
 ) -> AsyncIterator[tuple[FirestoreStore, Bill]]:
-    """A store that reigns, listens and has nothing to tell; what it asks from then on."""
+    """A store that holds the lease, listens and has nothing to push; and the counts from then on."""
     port = int(access.emulator.rpartition(":")[2])
     with a_counter(port) as (address, bill):
         through = FirestoreAccess(project=access.project, emulator=address)
@@ -33,15 +33,15 @@ async def counted(
 
 
 async def quiet(bill: Bill) -> None:
-    """Return once all that a new machine and a new reign ask for has been asked: for a second nothing is."""
+    """Return once a new machine and a new epoch have made all their calls: no call for a second."""
     before: object = None
     while (now := (dict(bill.calls), bill.reads, bill.writes)) != before:
         before = now
         await asyncio.sleep(1.0)
 
 
-async def test_an_idle_store_asks_for_nothing(access: FirestoreAccess, tmp_path: Path) -> None:
-    """Once it listens, no call is made, however often somebody looks at what is here."""
+async def test_an_idle_store_makes_no_call(access: FirestoreAccess, tmp_path: Path) -> None:
+    """While it listens, however often its data is read here."""
     async with counted(access, tmp_path) as (store, bill):
         for _ in range(50):
             await store.threads(None, limit=10)
@@ -51,8 +51,8 @@ async def test_an_idle_store_asks_for_nothing(access: FirestoreAccess, tmp_path:
         assert (bill.calls, bill.reads, bill.writes) == ({}, 0, 0)
 
 
-async def test_what_a_message_costs(access: FirestoreAccess, tmp_path: Path) -> None:
-    """A write for it, one for its thread and one for the fence; the thread is read once for ever."""
+async def test_the_cost_of_a_message(access: FirestoreAccess, tmp_path: Path) -> None:
+    """A write for it, one for its thread and one for the fence; the thread's document is read only once."""
     async with counted(access, tmp_path) as (store, bill):
         for number, reads in ((1, 1), (2, 0)):
             bill.clear()
@@ -61,8 +61,8 @@ async def test_what_a_message_costs(access: FirestoreAccess, tmp_path: Path) -> 
             assert (bill.reads, bill.writes) == (reads, 3)
 
 
-async def test_what_sending_costs(access: FirestoreAccess, tmp_path: Path) -> None:
-    """From queued to sent: a look at two keys, a claim that looks first, and what is told of it."""
+async def test_the_cost_of_sending(access: FirestoreAccess, tmp_path: Path) -> None:
+    """From queued to sent: a check of two keys, a claim that reads first, and the push of the result."""
     async with counted(access, tmp_path) as (store, bill):
         await store.record(ACC, arrival(1))
         await store.wait_pushed()

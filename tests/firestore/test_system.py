@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @dataclass
 class Site:
-    """An account on a machine whose store is Firestore, and somebody who writes."""
+    """An account on a machine whose store is Firestore, and its contact."""
 
     machine: Machine
     account: Account
@@ -37,22 +37,23 @@ class Site:
 
     @property
     def thread(self) -> str:
-        """Bob's conversation."""
+        """Bob's thread."""
         return f"{self.ident}__15550000012@s.whatsapp.net"
 
     async def messages(self) -> list[dict[str, Any]]:
-        """Bob's messages in Firestore, as a reader sorts them."""
+        """Bob's messages in Firestore, sorted as a reader sorts them."""
         found = await self.console.all(f"threads/{self.thread}/messages")
         return sorted(found.values(), key=lambda message: (message["tsSort"], message["arrivedUs"]))
 
-    async def told(self, idents: list[str]) -> None:
-        """Until these messages are in Firestore."""
+    async def until_pushed(self, idents: list[str]) -> None:
+        """Wait until these messages are in Firestore."""
         async with asyncio.timeout(60):
             while not set(idents) <= {m["waMessageId"] for m in await self.messages()}:
                 await asyncio.sleep(0.05)
 
-    async def says(self, path: str, **fields: Any) -> None:
-        """Until a document says this: what is exclusive is told after messages, and only in a reign."""
+    async def until_fields(self, path: str, **fields: Any) -> None:
+        """Wait until a document has these fields: exclusive documents are pushed after messages, and only by the
+        holder."""
         found: dict[str, Any] = {}
         async with asyncio.timeout(60):
             while {name: found.get(name) for name in fields} != fields:
@@ -84,7 +85,7 @@ async def test_what_arrives_and_what_is_sent_is_in_firestore(
     """The account, the thread, the messages; an entry that a function queued is sent and delivered."""
     async with a_site(access, tmp_path) as site:
         ident = await site.bob.send_text(site.account, "one")
-        await site.told([ident])
+        await site.until_pushed([ident])
         entry = of_a_function(
             accountId=site.ident,
             threadId=site.thread,
@@ -100,18 +101,19 @@ async def test_what_arrives_and_what_is_sent_is_in_firestore(
         first, last = await site.messages()
         assert (first["body"], first["status"]) == ("one", "delivered")
         assert (last["body"], last["waMessageId"]) == ("hello", got.ident)
-        await site.says("outbox/r1", status="sent")
-        await site.says(f"threads/{site.thread}", lastMessageText="hello")
-        await site.says(f"accounts/{site.ident}", status="connected", qrCode=None)
+        await site.until_fields("outbox/r1", status="sent")
+        await site.until_fields(f"threads/{site.thread}", lastMessageText="hello")
+        await site.until_fields(f"accounts/{site.ident}", status="connected", qrCode=None)
         status = await site.machine.daemon.call("status")
         assert (status["store"], status["sync"]["refused"]) == ("firestore", 0)
 
 
 @pytest.mark.parametrize("weather", [Weather.REFUSED, Weather.SWALLOWED])
-async def test_an_outage_loses_and_doubles_nothing(
+async def test_an_outage_loses_and_duplicates_nothing(
     access: FirestoreAccess, tmp_path: Path, weather: Weather
 ) -> None:
-    """Longer than the lease, under load: the account steps down, comes back by itself, and all is there in order."""
+    """Longer than the lease, under load: the account steps down, comes back by itself, and everything is there in
+    order."""
     async with a_site(access, tmp_path) as site:
         idents: list[str] = []
 
@@ -129,12 +131,12 @@ async def test_an_outage_loses_and_doubles_nothing(
         assert health["mode"] == "passive"
         site.machine.proxy.weather = Weather.CLEAR
         await write(20)
-        await site.told(idents)
+        await site.until_pushed(idents)
         found = await site.messages()
         assert Counter(m["waMessageId"] for m in found) == Counter(idents)
         assert [m["body"] for m in found] == [f"text {number}" for number in range(len(idents))]
         thread = {"messageCount": len(idents), "lastMessageText": found[-1]["body"]}
-        await site.says(f"threads/{site.thread}", **thread)
+        await site.until_fields(f"threads/{site.thread}", **thread)
 
 
 async def test_what_is_sent_and_receipted_meanwhile_is_so_once(
@@ -142,7 +144,7 @@ async def test_what_is_sent_and_receipted_meanwhile_is_so_once(
 ) -> None:
     """Sends and receipts are under way when Firestore goes, and come while it is away, past the lease and back.
 
-    A function queues by itself; a client that is told `unavailable` asks again under the same key.
+    A function queues by itself; a client that is until_pushed `unavailable` asks again under the same key.
     """
     async with a_site(access, tmp_path) as site:
         daemon, queue = site.machine.daemon, itertools.count()
@@ -175,8 +177,8 @@ async def test_what_is_sent_and_receipted_meanwhile_is_so_once(
                 got = await site.bob.received(site.account, text=text, timeout=120)
                 await site.bob.send_receipt(site.account, got.ident, kind="read")
 
-        async def all_is(collection: str, status: str) -> None:
-            """Entries are told after messages."""
+        async def until_entries(collection: str, status: str) -> None:
+            """Wait for the entries, which are pushed after messages."""
             states: list[str] = []
             while states != [status] * len(wanted):
                 await asyncio.sleep(0.05)
@@ -196,8 +198,8 @@ async def test_what_is_sent_and_receipted_meanwhile_is_so_once(
             assert not any(client.done() for client in clients)
             site.machine.proxy.weather = Weather.CLEAR
         async with asyncio.timeout(60):
-            await all_is(f"threads/{site.thread}/messages", "read")
-            await all_is("outbox", "sent")
+            await until_entries(f"threads/{site.thread}/messages", "read")
+            await until_entries("outbox", "sent")
         assert Counter(message.text for message in site.bob.inbox) == Counter(wanted)
         queued = [m.text for m in site.bob.inbox if m.text.startswith("function")]
         assert queued == wanted[:15]

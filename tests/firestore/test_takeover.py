@@ -39,8 +39,8 @@ async def b(tmp_path: Path, access: FirestoreAccess, a: Machine) -> AsyncIterato
         yield machine
 
 
-async def test_one_acts_and_the_other_says_who(a: Machine, b: Machine) -> None:
-    """The standby names the holder, and refuses what only the holder may do."""
+async def test_one_is_active_and_the_other_names_it(a: Machine, b: Machine) -> None:
+    """The standby names the holder, and refuses operations that only the holder may do."""
     shown = await b.lease()
     assert (shown["mode"], shown["holder"], shown["location"]) == (
         "passive", "a", f"Firestore document {PATH}",
@@ -51,7 +51,7 @@ async def test_one_acts_and_the_other_says_who(a: Machine, b: Machine) -> None:
 
 
 async def test_a_stop_hands_over(a: Machine, b: Machine) -> None:
-    """Released after the workers are down and before the exit."""
+    """The lease is released after the workers are down and before the exit."""
     assert await a.daemon.end(signal.SIGINT) == 0
     shown = await b.until_mode("active")
     assert (shown["epoch"], shown["acquire_reason"]) == (2, "epoch 1 was released")
@@ -60,7 +60,7 @@ async def test_a_stop_hands_over(a: Machine, b: Machine) -> None:
 
 
 async def test_a_crash_hands_over_after_the_ttl(a: Machine, b: Machine) -> None:
-    """Nobody tells it; the silence does."""
+    """There is no message but the missing renewals."""
     await a.crash()
     shown = await b.until_mode("active")
     assert shown["epoch"] == 2
@@ -79,7 +79,7 @@ async def test_a_restart_on_the_same_machine_does_not_wait(a: Machine) -> None:
 
 
 async def test_a_frozen_holder_finds_out(a: Machine, b: Machine) -> None:
-    """SIGSTOP past its ttl, another takes over, SIGCONT: it does not act again before the other lets go."""
+    """SIGSTOP beyond its ttl, another takes over, SIGCONT: it is not active again before the other releases."""
     a.signal(signal.SIGSTOP)
     await b.until_mode("active")
     a.signal(signal.SIGCONT)
@@ -93,7 +93,8 @@ async def test_a_frozen_holder_finds_out(a: Machine, b: Machine) -> None:
 async def test_a_frozen_holder_writes_nothing_exclusive(
     tmp_path: Path, access: FirestoreAccess
 ) -> None:
-    """SIGSTOP past its ttl with an account's status still to be told; after SIGCONT the new holder's word stands."""
+    """SIGSTOP beyond its ttl with an account's status still to be pushed; after SIGCONT the new holder's status
+    stays."""
     on_firestore = {"WAD_STORE_KIND": "firestore"}
     console = Console(access)
     async with (
@@ -123,7 +124,7 @@ async def test_a_frozen_holder_writes_nothing_exclusive(
 async def test_a_frozen_holder_writes_nothing(
     a: Machine, b: Machine, access: FirestoreAccess
 ) -> None:
-    """It wakes up in the middle of its work, and no document changes but those of the one that acts."""
+    """It continues in the middle of its work, and only documents of the active machine change."""
     await a.daemon.call("accounts.add", name="shop")
     await a.daemon.call("accounts.pair", account="shop")
     shown = await a.daemon.wait_state("shop", "connected")
@@ -149,7 +150,7 @@ async def test_a_frozen_holder_writes_nothing(
 
 
 async def everything(firestore: Firestore) -> dict[str, dict[str, Any]]:
-    """Every document of the lease, but the one that the holder renews."""
+    """Every document of the lease except the one that the holder renews."""
 
     def work(client: Client) -> dict[str, dict[str, Any]]:
         return {
@@ -162,7 +163,7 @@ async def everything(firestore: Firestore) -> dict[str, dict[str, Any]]:
 
 
 async def test_an_operator_takes_it_by_force_and_gives_it_back(a: Machine, b: Machine) -> None:
-    """The one who lost it says so; the history tells by whose order."""
+    """The machine that lost it shows so; the history has the operator's order."""
     await b.daemon.call("lease.take", force=True, reason="a is on fire")
     shown = await b.until_mode("active")
     assert (
@@ -173,8 +174,8 @@ async def test_an_operator_takes_it_by_force_and_gives_it_back(a: Machine, b: Ma
     assert (await a.until_mode("active"))["epoch"] == 3
 
 
-async def test_out_of_reach_at_the_start(tmp_path: Path, access: FirestoreAccess) -> None:
-    """READY and passive with the reason; active as soon as it can."""
+async def test_unreachable_at_the_start(tmp_path: Path, access: FirestoreAccess) -> None:
+    """READY and passive with the reason; active as soon as it can be."""
     async with a_machine(tmp_path, access, "a") as machine:
         machine.proxy.weather = Weather.REFUSED
         await machine.daemon.start()
@@ -186,8 +187,8 @@ async def test_out_of_reach_at_the_start(tmp_path: Path, access: FirestoreAccess
 
 
 @pytest.mark.parametrize("weather", [Weather.SWALLOWED, Weather.REFUSED])
-async def test_it_ends_though_nobody_answers(a: Machine, weather: Weather) -> None:
-    """A network that is gone keeps no process from ending."""
+async def test_it_exits_without_a_network(a: Machine, weather: Weather) -> None:
+    """A dead network keeps no process from exiting."""
     a.proxy.weather = weather
     assert await a.daemon.end(signal.SIGINT) == 0
 
@@ -196,7 +197,7 @@ async def test_it_ends_though_nobody_answers(a: Machine, weather: Weather) -> No
 async def test_workers_are_dead_before_the_lease_ends(
     tmp_path: Path, access: FirestoreAccess, weather: Weather
 ) -> None:
-    """Cut off, the real worker of a connected account is gone while the record on the server still has time to run."""
+    """Cut off, the real worker of a connected account is gone while the record on the server is still valid."""
     async with WhatsApp() as server, a_record(access) as record:
         account = server.add_account("15550000001", name="Shop")
         async with a_machine(

@@ -1,4 +1,4 @@
-"""`wadctl verify` where the store is Firestore: what was sent must be there, and an index that is missing is named."""
+"""`wadctl verify` with a Firestore store: a sent message must be in Firestore, and a missing index is named."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.contracts.world import ANN_THREAD
 from tests.firestore.daemons import a_machine
-from tests.firestore.left_behind import a_thread, of_m, put
+from tests.firestore.legacy_documents import a_thread, of_m, put
 from tests.firestore.refusing import LINK, no_descending_index, no_index, refusing
 from tests.firestore.stores import Console
 from tests.firestore.test_system import a_site
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.timeout(240)
 async def test_a_message_gets_to_firestore_and_stays_one(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """Sent, told, and after a restart there once."""
+    """Sent, pushed, and after a restart stored once."""
     async with a_site(access, tmp_path) as site:
-        await site.told([await site.bob.send_text(site.account, "one")])
+        await site.until_pushed([await site.bob.send_text(site.account, "one")])
         done = await site.machine.daemon.wadctl(
             "verify", "--to", "+15550000012", "--restarts", "1", "--json", timeout=200
         )
@@ -36,10 +36,10 @@ async def test_a_message_gets_to_firestore_and_stays_one(
         assert len(await site.messages()) == 2
 
 
-async def test_what_firestore_lacks_has_the_references_name(
+async def test_a_missing_index_has_the_references_name(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """No index at all is no audit, and the link is told; one that serves more slowly has to be allowed."""
+    """Without any index there is no audit, and the link is shown; a slower index has to be allowed."""
     now = SystemClock().wall_ms()
     with closing(Console(access)) as console:
         await put(console, a=of_m("W1", now))

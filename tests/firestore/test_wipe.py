@@ -1,4 +1,4 @@
-"""Firestore emptied, restored or scribbled on under the holder: one reign more, and no epoch comes twice."""
+"""Firestore emptied, restored or changed while a machine holds the lease: one more epoch, and none is repeated."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _pointer(value: object) -> Harm:
 
 
 async def _reference(console: Console, access: FirestoreAccess) -> None:
-    """In a document that was made anew by an import."""
+    """Fields of the replaced backend, in a document that an import has created again."""
     foreign = Value(reference_value="projects/other/databases/(default)/documents/a/b")
     await write(access, PATH, {"by": foreign})
 
@@ -74,8 +74,8 @@ HARMS: Final[dict[str, Harm]] = {
 
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
-async def test_one_reign_more_and_no_epoch_twice(access: FirestoreAccess, harm: Harm) -> None:
-    """The leader that finds it takes the next epoch, whatever Firestore remembers."""
+async def test_one_more_epoch_and_none_twice(access: FirestoreAccess, harm: Harm) -> None:
+    """The leader that detects it takes the next epoch, whatever Firestore has stored."""
     console, reigns = Console(access), Reigns()
     async with a_record(access) as record:
         await take(record, "before", OLD)

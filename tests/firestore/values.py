@@ -1,4 +1,4 @@
-"""Documents as any program may write them: every type of value that the wire can carry, in any field."""
+"""Documents as any program may write them: every type of value in protobuf, in any field."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Stores and leases without a Firestore."""
+"""Stores and leases without Firestore."""

@@ -1,4 +1,4 @@
-"""Whatever another program writes into a document: one bad field costs that field or that document, nothing else."""
+"""Documents of any other program: an invalid field costs that field or that document, nothing else."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def a_message(**changes: Any) -> Message:
 
 @given(documents("outbox/e1", *_OUTBOX))
 def test_any_entry_is_read_or_refused(document: Snapshot) -> None:
-    """What is read can be stored and written back."""
+    """An entry that is read can be stored and written back."""
     with suppress(BadInput):
         entry = entry_of("e1", document.fields, 1_700_000_000_000)
         assert entry.id == "e1"
@@ -140,8 +140,8 @@ def test_a_document_is_shown_without_what_it_says(document: Snapshot) -> None:
 # --- single fields --------------------------------------------------------------------------------
 
 
-def test_every_type_of_value_has_a_form() -> None:
-    """Of another project, out of range, or of a type that is newer than this code."""
+def test_every_type_of_value_is_decoded() -> None:
+    """A reference into another project, a value out of range, or a type newer than this code."""
     far = Value()
     far.timestamp_value.seconds = 1 << 60
     point = Value()
@@ -230,10 +230,10 @@ def test_bytes_that_are_no_text_are_one_documents_fault() -> None:
         ("cancelled by hand", MessageStatus.UNCERTAIN),
     ],
 )
-def test_what_another_program_went_on_with_is_not_sent_again(
+def test_an_entry_claimed_by_another_program_is_not_sent_again(
     shown: str, state: MessageStatus
 ) -> None:
-    """It changes the document's status and leaves what is packed."""
+    """It changes the document's status and leaves the packed entry."""
     document = {**entry_fields(an_entry()), "status": shown}
     assert entry_of("e1", document).state is state
 

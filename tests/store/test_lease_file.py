@@ -1,4 +1,4 @@
-"""The lease's record in a file: whatever lies there, this machine's daemon takes the lease."""
+"""The lease record in a file: whatever its content, this machine's daemon takes the lease."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def a_lease(directory: Path, nonce: str = "mine") -> FileLease:
 
 
 async def written(directory: Path) -> dict[str, Any]:
-    """What lies there after a good record was written."""
+    """The content of the file after a valid record was written."""
     await a_lease(directory).write(GOOD, None)
     document: dict[str, Any] = json.loads((directory / "lease.json").read_bytes())
     return document
@@ -64,7 +64,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-async def test_a_record_that_cannot_be_read_is_set_aside(tmp_path: Path, name: str) -> None:
+async def test_a_damaged_record_is_set_aside(tmp_path: Path, name: str) -> None:
     """It is kept under another name, an operator sees it, and a new epoch begins above the store's."""
     (tmp_path / "lease.json").write_bytes(DAMAGED[name])
     lease = a_lease(tmp_path)
@@ -93,8 +93,8 @@ NO_FILES: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("file", ["lease.json", "lease-history.jsonl"])
 @pytest.mark.parametrize("name", NO_FILES)
-async def test_what_is_no_file_holds_nobody_up(tmp_path: Path, name: str, file: str) -> None:
-    """It makes way, and the lease is taken."""
+async def test_what_is_not_a_file_is_moved_away(tmp_path: Path, name: str, file: str) -> None:
+    """And the lease is taken."""
     NO_FILES[name](tmp_path / file)
     lease = a_lease(tmp_path)
     assert await lease.read() is None
@@ -105,8 +105,8 @@ async def test_what_is_no_file_holds_nobody_up(tmp_path: Path, name: str, file: 
     assert [tenure.epoch for tenure in await lease.history(5)] == [4]
 
 
-async def test_copies_that_are_no_files_are_capped_too(tmp_path: Path) -> None:
-    """A directory goes with what is in it."""
+async def test_copies_that_are_not_files_are_capped_too(tmp_path: Path) -> None:
+    """A directory is deleted with its content."""
     for number in range(7):
         lease = a_lease(tmp_path)
         lease._clock = FakeClock(wall=number * 1000)
@@ -120,15 +120,15 @@ async def test_copies_that_are_no_files_are_capped_too(tmp_path: Path) -> None:
 async def test_any_bytes_are_a_record_or_set_aside(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
-    """Reading never fails over what lies there."""
+    """Reading never fails because of the content."""
     directory = tmp_path_factory.mktemp("lease")
     (directory / "lease.json").write_bytes(data)
     assert await a_lease(directory).read() is None
     assert len(damaged_copies(directory / "lease.json")) == 1
 
 
-async def test_the_copies_are_named_until_somebody_removes_them(tmp_path: Path) -> None:
-    """Also by the next process; and no more than five are kept."""
+async def test_the_copies_are_reported_until_they_are_deleted(tmp_path: Path) -> None:
+    """Also by the next process; and at most five are kept."""
     for number in range(8):
         lease = a_lease(tmp_path)
         lease._clock = FakeClock(wall=number * 1000)
@@ -145,7 +145,7 @@ async def test_the_copies_are_named_until_somebody_removes_them(tmp_path: Path) 
 
 
 async def test_a_record_that_is_damaged_under_its_holder(tmp_path: Path) -> None:
-    """The write behind the next renewal finds it, and the renewal after that is refused: another reign begins."""
+    """The background write of the next renewal detects it, and the renewal after that fails: another epoch begins."""
     lease = a_lease(tmp_path)
     version = await lease.write(GOOD, None)
     (tmp_path / "lease.json").write_bytes(b"\xff")
@@ -170,8 +170,8 @@ LINE = b'{"epoch":1,"holder":"h","nonce":"n","began_ms":1,"reason":"r"}'
         LINE.replace(b'"epoch":1', b'"epoch":true'),
     ],
 )
-async def test_a_line_of_the_history_that_cannot_be_read(tmp_path: Path, line: bytes) -> None:
-    """The others are shown; when the next one is written the file with it is kept aside."""
+async def test_a_damaged_line_of_the_history(tmp_path: Path, line: bytes) -> None:
+    """The others are shown; when the next one is written the file with it is set aside."""
     history = tmp_path / "lease-history.jsonl"
     good = LINE.replace(b'"epoch":1', b'"epoch":2')
     history.write_bytes(b"\n".join([LINE, line, good, b""]))
@@ -184,8 +184,8 @@ async def test_a_line_of_the_history_that_cannot_be_read(tmp_path: Path, line: b
     assert lease.problems()[0].code == "set_aside"
 
 
-async def test_a_history_that_is_too_large_is_begun_anew(tmp_path: Path) -> None:
-    """Nobody reads gigabytes of it."""
+async def test_a_history_that_is_too_large_is_replaced(tmp_path: Path) -> None:
+    """Gigabytes are never read."""
     history = tmp_path / "lease-history.jsonl"
     history.write_bytes((LINE + b"\n") * 100_000)
     lease = a_lease(tmp_path)
@@ -205,7 +205,7 @@ async def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def renewal(number: int) -> Record:
-    """What keeps it."""
+    """A renewal of the record."""
     return msgspec.structs.replace(GOOD, renewed_ms=GOOD.renewed_ms + number)
 
 
@@ -213,14 +213,14 @@ FREE = msgspec.structs.replace(GOOD, holder="", nonce="", renewed_ms=99)
 
 
 async def on_disk(lease: FileLease) -> Record:
-    """What lies there once all that was asked of the disk before is done."""
+    """The record on the disk once all earlier writes are done."""
     seen = await lease.read()
     assert seen is not None
     return seen.record
 
 
 async def test_a_renewal_is_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a new epoch, and the end of one, have to be on the disk."""
+    """Only a new epoch, and the end of one, must be on the disk."""
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     lease = a_lease(tmp_path)
@@ -235,7 +235,7 @@ async def test_a_renewal_is_not_synced(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 class Disk:
-    """The disk below renewals: it takes them, refuses them, or hangs.  What it has taken is in `taken`."""
+    """The disk below renewals: it writes them, fails, or hangs.  Written renewals are in `taken`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.taken: list[Record] = []
@@ -246,12 +246,12 @@ class Disk:
         monkeypatch.setattr("wad.store.lease.swap_file", self._swap)
 
     def hang(self) -> None:
-        """From now on nothing ends."""
+        """No write ends from now on."""
         self.hanging = True
         self._turns.clear()
 
     def go_on(self) -> None:
-        """It takes what waits."""
+        """Writes continue."""
         self.hanging = False
         self._turns.set()
 
@@ -265,14 +265,14 @@ class Disk:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    """It goes on at the end, so that nothing waits for it."""
+    """It continues at the end, so that nothing waits for it."""
     found = Disk(monkeypatch)
     yield found
     found.go_on()
 
 
 async def test_a_disk_that_hangs_costs_no_renewal(tmp_path: Path, disk: Disk) -> None:
-    """All are answered; of those that waited only the latest is written."""
+    """All succeed; of those that waited only the latest is written."""
     lease = a_lease(tmp_path)
     version = await lease.write(GOOD, None)
     await lease.write(renewal(1), version)
@@ -287,7 +287,7 @@ async def test_a_disk_that_hangs_costs_no_renewal(tmp_path: Path, disk: Disk) ->
 
 
 async def test_a_leader_keeps_its_lease_while_the_disk_hangs(tmp_path: Path, disk: Disk) -> None:
-    """For longer than the ttl: its epoch goes on, and so does the permission of the workers."""
+    """For longer than the ttl: its epoch goes on, and so does the workers' permission to act."""
     clock, reigns, permits = SystemClock(), Reigns(), list[float]()
     lease = FileLease(tmp_path / "lease.json", "me", clock)
     leader = a_leader(lease, "me", permits.append)
@@ -302,8 +302,8 @@ async def test_a_leader_keeps_its_lease_while_the_disk_hangs(tmp_path: Path, dis
     assert (await on_disk(lease)).holder == ""
 
 
-async def test_a_disk_that_refuses_is_told_by_the_next_renewal(tmp_path: Path, disk: Disk) -> None:
-    """Until a renewal was written; each tries, so that it goes on as soon as the disk does."""
+async def test_the_next_renewal_raises_the_error_of_the_disk(tmp_path: Path, disk: Disk) -> None:
+    """Until a renewal was written; each tries, so that it succeeds as soon as the disk works."""
     lease = a_lease(tmp_path)
     version = await lease.write(GOOD, None)
     disk.refusal = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -321,8 +321,8 @@ async def test_a_disk_that_refuses_is_told_by_the_next_renewal(tmp_path: Path, d
     assert await on_disk(lease) == renewal(5)
 
 
-async def test_a_leader_whose_disk_refuses_lets_go(tmp_path: Path, disk: Disk) -> None:
-    """The right to act ends as if the record could not be reached, and the reason is told."""
+async def test_a_leader_whose_disk_fails_releases(tmp_path: Path, disk: Disk) -> None:
+    """The right to act ends as if the record were unreachable, and the reason is shown."""
     reigns = Reigns()
     leader = a_leader(FileLease(tmp_path / "lease.json", "me"), "me")
     async with running(leader, reigns):
@@ -333,7 +333,7 @@ async def test_a_leader_whose_disk_refuses_lets_go(tmp_path: Path, disk: Disk) -
         await until(lambda: reigns.acting and reigns.epochs[-1] > 1, "another reign")
 
 
-async def test_a_release_has_the_last_word(tmp_path: Path, disk: Disk) -> None:
+async def test_a_release_is_the_last_write(tmp_path: Path, disk: Disk) -> None:
     """It waits for the renewal that hangs; one that had not begun is not written at all."""
     lease = a_lease(tmp_path)
     version = await lease.write(GOOD, None)
@@ -350,8 +350,8 @@ async def test_a_release_has_the_last_word(tmp_path: Path, disk: Disk) -> None:
         await lease.write(renewal(3), version)
 
 
-async def test_a_disk_that_takes_no_renewal_is_shown(tmp_path: Path, disk: Disk) -> None:
-    """For as long as it takes none; a lease that nobody has to renew is nothing to be told of."""
+async def test_a_disk_that_writes_no_renewal_is_reported(tmp_path: Path, disk: Disk) -> None:
+    """For as long as it writes none; without a lease to renew nothing is reported."""
     lease, clock = a_lease(tmp_path), FakeClock()
     lease._renewals._clock = clock
     version = await lease.write(GOOD, None)
@@ -376,7 +376,7 @@ ACTS = st.sampled_from(["renew", "renew", "settle", "hang", "refuse", "heal", "r
 async def test_whatever_the_disk_does(
     tmp_path_factory: pytest.TempPathFactory, disk: Disk, acts: list[str]
 ) -> None:
-    """What lies there is a record that was asked for, never older than one before it, and free once it was released."""
+    """The stored record is one that was written, never older than one before it, and free once it was released."""
     lease = a_lease(tmp_path_factory.mktemp("lease"))
     disk.go_on()
     disk.refusal, disk.taken = None, []

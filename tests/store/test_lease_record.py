@@ -1,4 +1,4 @@
-"""The lease's document, whoever wrote it and whatever is in it."""
+"""The lease document, whichever program wrote it and whatever its content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOW = 1_700_000_000_000
 
 @given(RECORDS)
 def test_what_we_wrote_we_read(record: Record) -> None:
-    """A newer epoch, by the fence, is not forgotten."""
+    """A newer epoch of the fence is kept."""
     document = document_of(record, NOW)
     assert record_of(document, 0.0, NOW, 0) == record
     assert record_of(document, 0.0, NOW, record.epoch + 5).epoch == record.epoch + 5
@@ -41,8 +41,8 @@ def test_what_we_wrote_we_read(record: Record) -> None:
     ),
     st.floats(0, 1e6),
 )
-def test_whatever_lies_there_is_read(document: dict[str, Any], age: float) -> None:
-    """No document stops us: it is somebody's, or free; and nobody keeps it for ever without renewing it."""
+def test_any_document_is_read(document: dict[str, Any], age: float) -> None:
+    """No document stops us: the lease is held or free; and without renewals it never stays held."""
     record = record_of(document, age, NOW, 3)
     assert record.epoch == 3
     assert record.nonce == ""
@@ -52,8 +52,8 @@ def test_whatever_lies_there_is_read(document: dict[str, Any], age: float) -> No
 
 
 @given(RECORDS, st.integers(NOW, NOW + REFERENCE_LEASE_MS), st.text(min_size=1))
-def test_who_wrote_last_has_it(record: Record, until_ms: int, name: str) -> None:
-    """The reference updates its own fields and leaves ours, which are over."""
+def test_the_last_writer_holds_it(record: Record, until_ms: int, name: str) -> None:
+    """The reference updates its own fields and leaves ours, which are void then."""
     document = {**document_of(record, NOW), "holderInstanceId": name, "leaseUntil": until_ms}
     if document["holderInstanceId"] == document_of(record, NOW)["holderInstanceId"]:
         return

@@ -1,4 +1,4 @@
-"""What the state directory proves of the holder before."""
+"""The proof of the previous holder's death in the state directory."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def lock(tmp_path: Path) -> Path:
 
 
 def test_at_first_nothing_is_proven(lock: Path) -> None:
-    """There was none."""
+    """There was no holder."""
     assert Predecessor(lock).nonce == ""
 
 
-def test_the_next_process_knows_the_one_before(lock: Path) -> None:
-    """The one that acquired last."""
+def test_the_next_process_has_the_nonce_of_the_last(lock: Path) -> None:
+    """Of the one that acquired last."""
     Predecessor(lock).remember("n1")
     second = Predecessor(lock)
     assert second.nonce == "n1"
@@ -34,14 +34,14 @@ def test_the_next_process_knows_the_one_before(lock: Path) -> None:
 
 
 def test_a_copy_of_the_directory_proves_nothing(lock: Path, tmp_path: Path) -> None:
-    """The original may run at this moment."""
+    """The original may run at this time."""
     Predecessor(lock).remember("n1")
     shutil.copytree(lock.parent, tmp_path / "copy")
     assert Predecessor(tmp_path / "copy" / "wad.lock").nonce == ""
 
 
 def test_another_kernel_proves_nothing(lock: Path) -> None:
-    """A disk that was cloned has the same numbers; its machine has booted by itself."""
+    """A cloned disk has the same numbers, but its machine has booted separately."""
     Predecessor(lock, kernel="k1").remember("n1")
     assert Predecessor(lock, kernel="k2").nonce == ""
 
@@ -53,7 +53,7 @@ def test_a_damaged_note_proves_nothing(lock: Path, text: str) -> None:
     assert Predecessor(lock).nonce == ""
 
 
-def test_a_note_that_cannot_be_written_is_no_obstacle(lock: Path) -> None:
+def test_a_note_that_cannot_be_written_blocks_nothing(lock: Path) -> None:
     """The lease is acquired all the same."""
     lock.with_name("lease-nonce").mkdir()
     Predecessor(lock).remember("n1")

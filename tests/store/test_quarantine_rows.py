@@ -1,4 +1,4 @@
-"""What is set aside of Firestore's documents is bounded, and nothing of that is silent."""
+"""The quarantine of Firestore's documents is bounded, and every loss is reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def replica(tmp_path: Path) -> AsyncIterator[Replica]:
 
 
 def quarantine(replica: Replica) -> DocumentQuarantine:
-    """As operators see it."""
+    """The quarantine as operators see it."""
 
     async def push_again(item: QuarantinedDocument) -> None:
         await replica.push_again(item)
@@ -46,7 +46,7 @@ def quarantine(replica: Replica) -> DocumentQuarantine:
 
 
 async def put(replica: Replica, *numbers: int) -> None:
-    """Set documents aside, one after the other."""
+    """Quarantine documents, one after the other."""
     for number in numbers:
         await replica.add_quarantined(
             [
@@ -61,10 +61,10 @@ def named(items: list[Quarantined]) -> list[str]:
     return sorted(item.name for item in items)
 
 
-async def test_what_is_too_much_is_counted_and_named(
+async def test_items_beyond_the_bound_are_counted_and_named(
     replica: Replica, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The count goes on, one line in the list stands for the rest, and the log has each."""
+    """The count goes on, one item in the list stands for the rest, and the log has each."""
     await put(replica, *range(MOST + 3))
     assert (replica.quarantined, replica.unlisted) == (MOST, 3)
     found = quarantine(replica)
@@ -80,8 +80,8 @@ async def test_what_is_too_much_is_counted_and_named(
         assert f"{path} is no longer listed in quarantine" in caplog.text
 
 
-async def test_what_is_not_listed_is_not_handled_again_and_counts_once(replica: Replica) -> None:
-    """A listener that is made anew brings all of them again; a newer version is another one."""
+async def test_an_unlisted_item_is_not_handled_again_and_counts_once(replica: Replica) -> None:
+    """A listener that is opened again reports all of them again; a newer version is a different item."""
     await put(replica, *range(MOST + 3))
     for _ in range(3):
         found = quarantine_rows.known(
@@ -94,7 +94,7 @@ async def test_what_is_not_listed_is_not_handled_again_and_counts_once(replica: 
 
 @pytest.mark.parametrize("act", ["retry", "drop"])
 async def test_an_operator_decides_about_the_rest(replica: Replica, act: str) -> None:
-    """Dropped they stay away; retried they are handled again when they are read next."""
+    """Dropped items do not return; retried ones are handled again when they are read next."""
     await put(replica, *range(MOST + 3))
     found = quarantine(replica)
     assert await found.show(MORE)
@@ -107,8 +107,8 @@ async def test_an_operator_decides_about_the_rest(replica: Replica, act: str) ->
     )
 
 
-async def test_the_rest_is_bounded_and_says_at_least(replica: Replica) -> None:
-    """Paths take room, too."""
+async def test_the_rest_is_bounded(replica: Replica) -> None:
+    """Paths take space, too; the count then says "at least"."""
     await put(replica, *range(MOST + 25))
     assert replica.unlisted == 20
     (more,) = [item for item in await quarantine(replica).items() if item.id == MORE]
@@ -118,7 +118,7 @@ async def test_the_rest_is_bounded_and_says_at_least(replica: Replica) -> None:
 async def test_bytes_that_are_kept_nowhere_else_are_bounded_and_named(
     replica: Replica, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What an item held is not kept: it says so, and cannot be written again as something else."""
+    """The content of an item is deleted: its reason says so, and it cannot be pushed again."""
     for number in range(3):
         path, content = f"wad_facts/f{number}", bytes([number]) * 60
         one = QuarantinedDocument(

@@ -107,7 +107,7 @@ def test_no_store_exits_with_1(tmp_path: Path) -> None:
         "store_unavailable",
         "not_found",
     )
-    assert f"no store at {tmp_path}" in run(tmp_path, "threads").stderr
+    assert f"store not found: {tmp_path}" in run(tmp_path, "threads").stderr
 
 
 def test_a_bad_configuration_exits_with_1(file: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_name_to_match_that_is_no_expression(tmp_path: Path) -> None:
     """It is named, in the document that scripts read."""
     report, _ = restart(tmp_path, code=2, services=ONE, environ={"RUN_SERVICE_MATCH": "("})
     assert (report["reason"], report["restartPerformed"]) == ("unknown", False)
-    assert report["lastError"].startswith("RUN_SERVICE_MATCH is no regular expression")
+    assert report["lastError"].startswith("RUN_SERVICE_MATCH is not a regular expression")
 
 
 def test_a_service_that_is_not_there_is_not_the_end(tmp_path: Path) -> None:

@@ -168,9 +168,9 @@ def _move(
             counts.left += db.execute(query, moved).fetchone()[0]
             continue
         if target != thread:
-            # What is in the right thread already becomes one with what belongs there.
+            # A message that is in the right thread already is merged with the moved one.
             writer = "" if from_me or jid.is_person else " AND o.sender = m.sender"
-            mended.messages_moved += merge_twins(
+            counts.messages_moved += merge_twins(
                 db,
                 "m.account = ?1 AND m.thread = ?2 AND m.chat = ?3 AND m.sender = ?4 AND m.from_me = ?5"
                 " AND m.duplicate_of = ''",

@@ -1,4 +1,4 @@
-"""The contract of what a phone is asked for: where its past begins, and what it alone has."""
+"""The contract of history requests: the oldest message, placeholders, recounting."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from wad.core.event import Content, MessageKind
 from wad.store.port import Store
 
 
-class PastContract(OneStore):
-    """The oldest message, placeholders, counting anew."""
+class HistoryContract(OneStore):
+    """The oldest message, placeholders, recounting."""
 
-    async def test_the_oldest_message_that_the_phone_knows(self, store: Store) -> None:
-        """Not a call, which is no message there, and not what has not left yet."""
+    async def test_the_oldest_message_that_the_phone_has(self, store: Store) -> None:
+        """Not a call, which is not a message there, and not an unsent one."""
         assert await store.oldest(ANN_THREAD) is None
         missed = Content(MessageKind.CALL, call=Call(CallOutcome.MISSED))
         await store.enqueue(queued())
@@ -39,8 +39,8 @@ class PastContract(OneStore):
         assert found is not None
         assert found.wa_id == wa_id(2)
 
-    async def test_the_oldest_of_a_hidden_id_is_that_of_its_number(self, store: Store) -> None:
-        """As every look at a thread."""
+    async def test_the_oldest_of_a_lid_is_that_of_its_number(self, store: Store) -> None:
+        """As for every read of a thread."""
         await store.record(ACC, arrival(2))
         await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN)), *arrival(1)])
         found = await store.oldest(ANN_LID_THREAD)
@@ -48,7 +48,7 @@ class PastContract(OneStore):
         assert found.wa_id == wa_id(1)
 
     async def test_placeholders(self, store: Store) -> None:
-        """What was lost or could not be read, newest first, of this account, until the message itself is there."""
+        """Lost or undecryptable messages, newest first, of this account, until the message itself is stored."""
         lost = Content(MessageKind.LOST)
         unread = Content(MessageKind.UNDECRYPTABLE, detail="why")
         await store.record(
@@ -61,8 +61,8 @@ class PastContract(OneStore):
         await store.record(ACC, arrival(3, content=text("there")))
         assert [m.wa_id for m in await store.placeholders(ACC, limit=10)] == [wa_id(1)]
 
-    async def test_counting_anew_changes_nothing_that_is_right(self, store: Store) -> None:
-        """Nothing is wrong, and nothing was written."""
+    async def test_recounting_changes_nothing_that_is_right(self, store: Store) -> None:
+        """Nothing is wrong, and nothing is written."""
         await store.record(ACC, [*arrival(1), *arrival(2, BOB), *arrival(3, from_me=True)])
         before = await contents(store)
         assert await store.recount(ACC) == 0

@@ -1,4 +1,4 @@
-"""Where an audit finds the installation: by the daemon's own file, environment and credentials."""
+"""Finding the installation: by the daemon's own file, environment and credentials."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from wad.audit.installation import environment, installation_of
 from wad.core.errors import BadConfig
 
 
-def test_our_own_environment_counts_before_the_units(tmp_path: Path) -> None:
-    """What the unit gives the daemon is known without it; what stands here was meant."""
+def test_our_own_environment_overrides_the_units(tmp_path: Path) -> None:
+    """The unit's environment is used without being in ours."""
     shown = {"Environment": "WAD_STATE_DIR=/srv/wad INSTANCE_ID=box"}
     found = environment({"INSTANCE_ID": "here"}, shown, tmp_path / "none")
     assert found == {"WAD_STATE_DIR": "/srv/wad", "INSTANCE_ID": "here"}
@@ -31,6 +31,6 @@ def test_the_units_credentials(tmp_path: Path) -> None:
 
 
 def test_firestore_without_a_configuration(tmp_path: Path) -> None:
-    """A mistake in the file leaves nobody who knows how it is reached."""
+    """An invalid file leaves the access to Firestore unknown."""
     with pytest.raises(BadConfig, match="how Firestore is reached"):
         open_rows("firestore", tmp_path)

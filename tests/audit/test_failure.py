@@ -13,7 +13,7 @@ from wad.core.errors import BadConfig, Conflict, Fenced, NotFound, Unavailable, 
 
 
 def installation(**environ: str) -> Installation:
-    """Where the daemon would be configured so."""
+    """The installation of a daemon with this configuration."""
     return installation_of(None, environ)
 
 
@@ -22,7 +22,7 @@ FILE = installation()
 
 
 class _Answer(Exception):
-    """An answer of Firestore's, as its library hands it over."""
+    """An answer of Firestore's, as its library returns it."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class _Answer(Exception):
 
 
 def answered(number: int, message: str) -> WadError:
-    """An error that Firestore's answer became."""
+    """The error for an answer of Firestore's."""
     error = Unavailable("Firestore: no")
     error.__cause__ = _Answer(number, message)
     return error
@@ -58,14 +58,14 @@ def answered(number: int, message: str) -> WadError:
 def test_what_failed(
     error: WadError, installation: Installation | None, told: tuple[Any, ...]
 ) -> None:
-    """The script's word for it, the code, and the hint."""
+    """The script's name for it, the code, and the hint."""
     document = failure_of(error, installation, {}, link=True)
     assert (document["error"], document["code"], document["hint"]) == told
     assert ("env" in document) is (told[0] == "firestore_unavailable")
 
 
-def test_whose_project_it_is() -> None:
-    """The setting's, else that of the service account; credentials that are none have no project."""
+def test_the_project() -> None:
+    """The setting's, else that of the service account; invalid credentials have no project."""
     named = [
         failure_of(
             Unavailable("no"), installation(WAD_STORE_KIND="firestore", **environ), {}, link=False
@@ -80,8 +80,8 @@ def test_whose_project_it_is() -> None:
     assert named == ["demo", "theirs", None, None]
 
 
-def test_credentials_that_are_there(tmp_path: Path) -> None:
-    """Whether, and never what."""
+def test_existing_credentials(tmp_path: Path) -> None:
+    """Their existence, never their content."""
     file = tmp_path / "key.json"
     file.touch()
     environ = {"GOOGLE_APPLICATION_CREDENTIALS": str(file), "HOME": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""The contract of aliases: a hidden id and a number are one person, whichever came first."""
+"""The contract of aliases: a LID and a phone number are one person, in any order."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ ALIAS = PutAlias(str(ANN_LID), str(ANN))
 GROUP_THREAD = str(ThreadId.make(ACC, GROUP))
 
 
-class PeopleContract(OneStore):
+class AliasContract(OneStore):
     """One person, two addresses."""
 
     async def test_a_group_message_is_one_however_its_sender_is_spelled(self, store: Store) -> None:
-        """Read again after the sender's number became known, it is known."""
+        """Read again after the sender's number became known, it is a duplicate."""
         await store.record(ACC, arrival(1, GROUP, sender=ANN_LID))
         await store.record(ACC, [ALIAS])
         done = await store.record(ACC, arrival(1, GROUP, sender=ANN))
@@ -45,7 +45,7 @@ class PeopleContract(OneStore):
         assert (await one_message(store, GROUP_THREAD)).sender == str(ANN)
 
     async def test_two_members_may_use_one_id(self, store: Store) -> None:
-        """In a group the sender tells messages apart."""
+        """In a group the sender distinguishes messages."""
         done = await store.record(
             ACC, [*arrival(1, GROUP, sender=ANN), *arrival(1, GROUP, sender=BOB)]
         )
@@ -62,7 +62,7 @@ class PeopleContract(OneStore):
         assert (await one_message(store)).thread == ANN_THREAD
 
     async def test_two_people_may_use_one_id(self, store: Store) -> None:
-        """A hidden id that is not known to be this number is somebody else."""
+        """A LID without a known number is another person."""
         done = await store.record(ACC, [*arrival(1, ANN), *arrival(1, ANN_LID)])
         assert len(done.new) == 2
 
@@ -74,7 +74,7 @@ class PeopleContract(OneStore):
         assert await store.aliases(ACC) == {lid: str(ANN), other: str(BOB)}
         assert await store.aliases(OTHER) == {}
 
-    async def test_an_alias_moves_the_hidden_thread_into_the_numbers(self, store: Store) -> None:
+    async def test_an_alias_merges_the_lids_thread_into_the_numbers(self, store: Store) -> None:
         """Messages, counts, last message and name are those of both; documents keep their ids."""
         before = await store.record(
             ACC,
@@ -95,32 +95,28 @@ class PeopleContract(OneStore):
         totals = await store.totals(ACC)
         assert (totals.threads, totals.messages) == (1, 3)
 
-    async def test_a_hidden_thread_becomes_the_numbers_although_there_was_none(
-        self, store: Store
-    ) -> None:
-        """The number's thread is made by the alias."""
+    async def test_a_lids_thread_becomes_the_numbers_without_one(self, store: Store) -> None:
+        """The alias creates the number's thread."""
         await store.record(ACC, [*arrival(1, ANN_LID, push_name="Ann"), ALIAS])
         thread = await one_thread(store)
         assert (thread.id, thread.chat, thread.name) == (ANN_THREAD, str(ANN), "Ann")
 
-    async def test_an_alias_alone_makes_no_thread(self, store: Store) -> None:
-        """Nobody has written yet."""
+    async def test_an_alias_alone_creates_no_thread(self, store: Store) -> None:
+        """There is no message yet."""
         await store.record(ACC, [ALIAS])
         assert await store.threads(ACC, limit=9) == []
         assert await store.thread(ANN_LID_THREAD) is None
 
     async def test_the_old_threads_id_means_the_new_one(self, store: Store) -> None:
-        """Whoever kept it still finds the conversation, and can mark it as read."""
+        """A reader that kept it still finds the thread, and can mark it as read."""
         await store.record(ACC, [*arrival(1, ANN_LID), ALIAS])
         assert await store.thread(ANN_LID_THREAD) == await one_thread(store)
         assert await store.messages(ANN_LID_THREAD, limit=9) == [await one_message(store)]
         await store.mark_read(ANN_LID_THREAD)
         assert (await one_thread(store)).unread == 0
 
-    async def test_what_comes_later_under_the_hidden_id_joins_the_number(
-        self, store: Store
-    ) -> None:
-        """Although it was planned before the alias was known."""
+    async def test_later_messages_of_the_lid_join_the_number(self, store: Store) -> None:
+        """Although they were planned before the alias was known."""
         await store.record(ACC, [ALIAS, *arrival(1, ANN_LID), *arrival(2, GROUP, sender=ANN_LID)])
         assert (await one_message(store)).sender == str(ANN)
         assert (await one_message(store, GROUP_THREAD)).sender == str(ANN)
@@ -130,7 +126,7 @@ class PeopleContract(OneStore):
     async def test_one_message_under_both_addresses_is_one(
         self, store: Store, chat: object, alias_first: bool
     ) -> None:
-        """Told by number and by hidden id; it is counted once, and its reactions are kept."""
+        """Received by number and by LID; it is counted once, and its reactions are kept."""
         in_group = chat == (GROUP, GROUP)
         tellings: list[Change] = [
             *arrival(1, GROUP if in_group else ANN, sender=ANN, push_name="Ann"),
@@ -147,8 +143,8 @@ class PeopleContract(OneStore):
         (thread,) = await store.threads(ACC, limit=9)
         assert (thread.messages, thread.unread) == (1, 1)
 
-    async def test_a_placeholder_under_the_other_address_gives_way(self, store: Store) -> None:
-        """Joined by the alias, the message itself stays."""
+    async def test_a_placeholder_under_the_other_address_is_replaced(self, store: Store) -> None:
+        """Merged by the alias, the message itself stays."""
         lost = Content(MessageKind.UNDECRYPTABLE)
         await store.record(ACC, [*arrival(1, ANN, content=lost), *arrival(1, ANN_LID), ALIAS])
         assert (await one_message(store)).content == text("text 1")
@@ -166,22 +162,24 @@ class PeopleContract(OneStore):
         assert (await one_message(store, GROUP_THREAD)).content.text == "new"
 
     async def test_an_outbox_message_moves_with_its_thread(self, store: Store) -> None:
-        """Queued for the hidden id, it lies in the number's thread once that is known."""
+        """Queued for the LID, it is in the number's thread once that is known."""
         await store.enqueue(queued(to=ANN_LID))
         await store.record(ACC, [ALIAS])
         assert (await one_message(store)).client_id == "k1"
         await store.enqueue(queued("k2", to=ANN_LID))
         assert (await one_thread(store)).messages == 2
 
-    async def test_what_was_read_under_one_address_is_read(self, store: Store) -> None:
-        """Unread is counted anew, from the later place of both."""
+    async def test_messages_read_under_one_address_are_read(self, store: Store) -> None:
+        """Unread is counted again, from the later read position of both."""
         await store.record(ACC, [*arrival(1, ANN), *arrival(2, ANN_LID), *arrival(3, ANN)])
         await store.record(ACC, [PutChat(ANN_LID_THREAD, str(ANN_LID), read_ms=NOON + 2000), ALIAS])
         assert (await one_thread(store)).unread == 1
 
     @pytest.mark.parametrize("hidden", ["placeholder", "amendment"])
-    async def test_a_placeholder_goes_under_either_address(self, store: Store, hidden: str) -> None:
-        """The amendment that it stood for may lie under the other one."""
+    async def test_a_placeholder_is_deleted_under_either_address(
+        self, store: Store, hidden: str
+    ) -> None:
+        """Its amendment may be under the other one."""
         stuck = reaction(1, "+", thread=ANN_LID_THREAD if hidden == "amendment" else ANN_THREAD)
         number = int(stuck.wa_id, 16) - int(wa_id(0), 16)
         chat = ANN_LID if hidden == "placeholder" else ANN

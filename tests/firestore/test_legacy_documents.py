@@ -1,4 +1,4 @@
-"""What the backend before wad has stored, in the shapes of its revisions S and M, is gone on with and never doubled."""
+"""Legacy documents of revisions S and M are taken over and never duplicated."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.contracts.world import (
 )
 from tests.firestore.counting import a_counter
 from tests.firestore.stores import Console, Document, a_store
-from tests.firestore.test_telling import MESSAGES, reigning
+from tests.firestore.test_push import MESSAGES, leading
 from tests.support.small_world import until
 from wad.core.change import PutMessage
 from wad.core.content import Content, MediaContent, MessageKind
@@ -45,7 +45,7 @@ GROUP_THREAD = str(ThreadId.make(ACC, GROUP))
 
 @pytest.fixture
 def console(access: FirestoreAccess) -> Iterator[Console]:
-    """What a person sees."""
+    """Access to Firestore without wad."""
     console = Console(access)
     yield console
     console.close()
@@ -77,7 +77,7 @@ def of_s(number: int, **more: Any) -> Document:
 
 
 def sent_by_a_function(number: int, **more: Any) -> Document:
-    """What a function shows for its request, once M's worker has sent it."""
+    """The message of a function's request after M's worker has sent it."""
     return {
         "accountId": ACC, "clientJid": str(ANN), "direction": "outbound", "body": f"text {number}", "status": "sent",
         "tsClient": at(number).isoformat().replace("+00:00", "Z"), "createdAtMs": NOON + number * 1000,
@@ -86,7 +86,7 @@ def sent_by_a_function(number: int, **more: Any) -> Document:
 
 
 async def a_thread(console: Console, *, last: int = 9) -> None:
-    """Ann's conversation, as that backend left it."""
+    """Ann's thread, as the legacy backend wrote it."""
     await console.set(
         f"threads/{ANN_THREAD}",
         {"accountId": ACC, "clientJid": str(ANN), "lastMessageAtMs": NOON + last * 1000, "displayName": "Ann"},
@@ -105,13 +105,13 @@ OWN_ID = document_id(stable_key(ACC, ANN, wa_id(1), False, None))
     ],
     ids=["M", "S", "S, another id"],
 )
-async def test_a_message_that_is_there_is_not_stored_again(
+async def test_a_stored_message_is_not_stored_again(
     access: FirestoreAccess, tmp_path: Path, console: Console, ident: str, document: Document
 ) -> None:
-    """Under whatever id: WhatsApp's, the hash, or another; it has all that ours would have, and keeps what it had."""
+    """Under any document id: WhatsApp's, the hash, or another; it has all fields of ours, and keeps its own."""
     await a_thread(console)
     await console.set(f"{MESSAGES}/{ident}", {**document, "extra": 1})
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1, push_name="Ann"))
         await store.wait_pushed()
         messages = await console.all(MESSAGES)
@@ -124,15 +124,15 @@ async def test_a_message_that_is_there_is_not_stored_again(
     assert (message["body"], message["waMessageId"]) == ("text 1", wa_id(1))
 
 
-async def test_a_request_that_was_sent_is_not_stored_again(
+async def test_a_sent_request_is_not_stored_again(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """The phone's history has it under WhatsApp's id; an app waits for it under its own, and M stored both."""
+    """The history has it under WhatsApp's id, an app expects it under its own, and M stored both."""
     await a_thread(console)
     await console.set(f"{MESSAGES}/r1", sent_by_a_function(1, status="read"))
     duplicate = of_m(1, direction="outbound", isDuplicate=True)
     await console.set(f"{MESSAGES}/{wa_id(1)}", duplicate)
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1, from_me=True))
         await store.wait_pushed()
     messages = await console.all(MESSAGES)
@@ -144,15 +144,15 @@ async def test_a_request_that_was_sent_is_not_stored_again(
     assert (await console.there(f"message_ids/{ACC}__{wa_id(1)}"))["docId"] == "r1"
 
 
-async def test_a_file_stays_where_it_is(
+async def test_the_location_of_a_file_is_kept(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """That backend has put it somewhere; wad knows its kind and size besides."""
+    """That backend has stored the file; wad adds its type and size."""
     await a_thread(console)
     media = {"type": "image", "url": "https://x/1", "storagePath": "whatsapp_media/a/b/c.jpg"}
     await console.set(f"{MESSAGES}/{wa_id(1)}", of_m(1, messageType="image", media=media))
     picture = Content(MessageKind.IMAGE, "look", media=MediaContent("image/jpeg", size=7))
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1, content=picture))
         await store.wait_pushed()
         await store.record(ACC, [edit(1, "see")])
@@ -172,13 +172,13 @@ async def test_a_file_stays_where_it_is(
     ],
     ids=["M", "function", "S"],
 )
-async def test_a_receipt_reaches_a_message_of_before(
+async def test_a_receipt_reaches_a_legacy_message(
     access: FirestoreAccess, tmp_path: Path, console: Console, ident: str, document: Document
 ) -> None:
-    """wad never saw it, and shows it from then on."""
+    """wad never received the message, and shows it from then on."""
     await a_thread(console)
     await console.set(f"{MESSAGES}/{ident}", document)
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, [mark(1, ReceiptMark.READ)])
         await store.wait_pushed()
         shown = await one_message(store)
@@ -189,13 +189,13 @@ async def test_a_receipt_reaches_a_message_of_before(
     assert messages[ident]["tsClient"] == at(1)
 
 
-async def test_an_edit_and_a_reaction_reach_a_message_of_before(
+async def test_an_edit_and_a_reaction_reach_a_legacy_message(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """In a group, too, where its sender has to be the same."""
+    """In a group, too, where the sender must be the same."""
     await a_thread(console)
     await console.set(f"{MESSAGES}/{wa_id(1)}", of_m(1))
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, [edit(1, "better"), reaction(1, "👍")])
         await store.wait_pushed()
     messages = await console.all(MESSAGES)
@@ -205,15 +205,15 @@ async def test_an_edit_and_a_reaction_reach_a_message_of_before(
     assert message["reactions"][0]["text"] == "👍"
 
 
-async def test_a_group_message_of_before_keeps_its_sender(
+async def test_a_legacy_group_message_keeps_its_sender(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """The history tells it again; it is one message by that sender."""
+    """The history has it again; it stays one message by that sender."""
     await console.set(f"threads/{GROUP_THREAD}", {"accountId": ACC, "lastMessageAtMs": NOON})
     key = {"id": wa_id(1), "remoteJid": str(GROUP), "fromMe": False, "participant": str(ANN)}
     before = of_m(1, key=key, threadId=GROUP_THREAD, clientJid=str(GROUP))
     await console.set(f"threads/{GROUP_THREAD}/messages/{wa_id(1)}", before)
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         thumbs = reaction(1, "👍", thread=GROUP_THREAD)
         await store.record(ACC, [thumbs])
         await store.wait_pushed()
@@ -226,7 +226,7 @@ async def test_a_group_message_of_before_keeps_its_sender(
 async def test_two_accounts_in_one_group(
     access: FirestoreAccess, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """M stored a group's message for each of them under one id: it is shown for one, and holds nothing up."""
+    """M stored a group's message for both accounts under one id: it is taken over for one, and blocks nothing."""
     other = "other"
     for account in (ACC, other):
         thread = str(ThreadId.make(account, GROUP))
@@ -234,7 +234,7 @@ async def test_two_accounts_in_one_group(
         key = {"id": wa_id(1), "remoteJid": str(GROUP), "fromMe": False, "participant": str(ANN)}
         before = of_m(1, accountId=account, key=key, threadId=thread, clientJid=str(GROUP))
         await console.set(f"threads/{thread}/messages/{wa_id(1)}", before)
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         for account in (ACC, other):
             thread = str(ThreadId.make(account, GROUP))
             await store.record(account, [reaction(1, "👍", thread=thread)])
@@ -247,13 +247,13 @@ async def test_two_accounts_in_one_group(
 async def test_another_accounts_message_of_the_same_id_is_not_removed(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Another machine has gone on with it there; which of the two is found by the id alone must not matter."""
+    """Another machine has taken it over; it must not matter which of the two the id alone finds."""
     threads = {account: str(ThreadId.make(account, GROUP)) for account in (ACC, "other")}
     for account, thread in threads.items():
         path = f"threads/{thread}/messages/{wa_id(1)}"
         await console.set(path, of_m(1, accountId=account, threadId=thread))
     (put,) = [one for one in arrival(1, GROUP, sender=ANN) if isinstance(one, PutMessage)]
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         for account, thread in threads.items():
             told = msgspec.structs.replace(
                 put.message, id=wa_id(1), account=account, thread=thread, client_id=""
@@ -267,14 +267,14 @@ async def test_another_accounts_message_of_the_same_id_is_not_removed(
         }
 
 
-async def test_what_cannot_be_read_is_left_alone(
+async def test_an_unreadable_document_is_left_alone(
     access: FirestoreAccess, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A document without any time, as M made them for receipts: the receipt waits, and nothing is held up."""
+    """A document without a time, as M wrote for receipts: the receipt waits, and nothing is blocked."""
     await a_thread(console)
     phantom = {"status": "read", "direction": "outbound", "key": {"id": wa_id(1)}}
     await console.set(f"{MESSAGES}/{wa_id(1)}", phantom)
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, [mark(1, ReceiptMark.READ)])
         await store.wait_pushed()
         assert await store.messages(ANN_THREAD, limit=1) == []
@@ -287,13 +287,13 @@ async def test_what_cannot_be_read_is_left_alone(
     [{"lastMessageAtMs": math.nan}, {"wad": "x"}, {"wad": {"foreign": {"lastMs": "x"}}}],
     ids=["no number", "a text of ours", "a text within"],
 )
-async def test_a_thread_that_cannot_be_read_holds_nothing_up(
+async def test_an_unreadable_thread_blocks_nothing(
     access: FirestoreAccess, tmp_path: Path, console: Console, spoilt: Document
 ) -> None:
-    """A time that is no number, as JavaScript makes them, or what is ours changed by somebody."""
+    """A time that is not a number, as JavaScript writes them, or our own map changed by another program."""
     path = f"threads/{ANN_THREAD}"
     await console.set(path, {"accountId": ACC, "clientJid": str(ANN), **spoilt})
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
         await store.wait_pushed()
     assert (await console.there(path))["lastMessageText"] == "text 1"
@@ -326,17 +326,17 @@ async def test_a_thread_of_wads_own_is_not_searched(
     console.close()
 
 
-async def test_another_machine_knows_which_document_it_is(
+async def test_another_machine_uses_the_same_document(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Also one whose worker received the message, too: there is one document, and the name stays."""
+    """Also if its worker received the message, too: there is one document, and the name stays."""
     await a_thread(console)
     await console.set(f"{MESSAGES}/{wa_id(1)}", of_m(1))
-    async with reigning(access, tmp_path, "here") as here:
+    async with leading(access, tmp_path, "here") as here:
         await here.record(ACC, arrival(1))
         await here.wait_pushed()
         before = await console.all(MESSAGES)
-        async with reigning(access, tmp_path, "there", EPOCH + 1) as there:
+        async with leading(access, tmp_path, "there", EPOCH + 1) as there:
             await there.wait_pushed()
             assert await contents(there) == await contents(here)
             assert await console.all(MESSAGES) == before
@@ -350,11 +350,11 @@ async def test_another_machine_knows_which_document_it_is(
         assert OWN_ID not in await console.all(MESSAGES)
 
 
-async def test_what_was_stored_while_that_backend_was_back(
+async def test_messages_of_an_interlude_of_that_backend_are_found(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """There and back again: the next reign looks anew at threads that it knew."""
-    async with reigning(access, tmp_path) as store:
+    """After its return and ours: the next epoch checks threads again that were checked before."""
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
         await store.wait_pushed()
     path = f"threads/{ANN_THREAD}"
@@ -366,7 +366,7 @@ async def test_what_was_stored_while_that_backend_was_back(
     }
     await console.set(path, {**known, **newer})
     await console.set(f"{MESSAGES}/{wa_id(7)}", of_m(7))
-    async with reigning(access, tmp_path, epoch=EPOCH + 1) as store:
+    async with leading(access, tmp_path, epoch=EPOCH + 1) as store:
         await store.record(ACC, arrival(2))
         await store.wait_pushed()
         assert (await console.there(path))["lastMessageText"] == "text 7"
@@ -379,7 +379,7 @@ async def test_what_was_stored_while_that_backend_was_back(
 
 
 def test_the_shapes_differ_as_the_facts_say() -> None:
-    """Else the tests above would show one case four times (docs/internals/replaced-backend.md#documents)."""
+    """Otherwise the tests above would test one case four times (docs/internals/replaced-backend.md#documents)."""
     assert "stableKeyHash" not in of_m(1)
     assert "key" not in sent_by_a_function(1)
     assert isinstance(sent_by_a_function(1)["tsClient"], str)

@@ -1,4 +1,4 @@
-"""Which instance has which session, in Firestore."""
+"""The session registry in Firestore."""
 
 from __future__ import annotations
 
@@ -29,42 +29,42 @@ async def firestore(access: FirestoreAccess) -> AsyncIterator[Firestore]:
 
 
 @pytest.fixture
-def places(firestore: Firestore) -> FirestoreSessionRegistry:
-    """Nothing is known yet."""
+def registry(firestore: Firestore) -> FirestoreSessionRegistry:
+    """An empty registry."""
     return FirestoreSessionRegistry(firestore, PATH, timeout=5)
 
 
-async def test_what_was_put_is_found_until_it_is_forgotten(
-    places: FirestoreSessionRegistry,
+async def test_a_location_is_found_until_it_is_forgotten(
+    registry: FirestoreSessionRegistry,
 ) -> None:
-    """The newest word counts, and each may be said twice."""
-    assert await places.all() == {}
-    await places.put(SHOP, epoch=1)
-    await places.put(SHOP, epoch=1)
-    assert await places.all() == {"acc-1": SHOP}
-    await places.forget("acc-1", epoch=1)
-    await places.forget("acc-1", epoch=1)
-    assert await places.all() == {}
+    """The latest write wins, and each may be repeated."""
+    assert await registry.all() == {}
+    await registry.put(SHOP, epoch=1)
+    await registry.put(SHOP, epoch=1)
+    assert await registry.all() == {"acc-1": SHOP}
+    await registry.forget("acc-1", epoch=1)
+    await registry.forget("acc-1", epoch=1)
+    assert await registry.all() == {}
 
 
-async def test_an_old_epoch_owns_nothing(
-    access: FirestoreAccess, places: FirestoreSessionRegistry
+async def test_an_old_epoch_writes_no_location(
+    access: FirestoreAccess, registry: FirestoreSessionRegistry
 ) -> None:
-    """Its word is refused by the server."""
-    await places.put(SHOP, epoch=1)
+    """The server refuses its writes."""
+    await registry.put(SHOP, epoch=1)
     async with a_record(access) as record:
         await take(record, "b", 2)
     with pytest.raises(Fenced):
-        await places.put(SHOP, epoch=1)
+        await registry.put(SHOP, epoch=1)
     with pytest.raises(Fenced):
-        await places.forget("acc-1", epoch=1)
-    assert await places.all() == {"acc-1": SHOP}
+        await registry.forget("acc-1", epoch=1)
+    assert await registry.all() == {"acc-1": SHOP}
 
 
-async def test_what_cannot_be_read_is_left_out(
-    firestore: Firestore, places: FirestoreSessionRegistry
+async def test_an_unreadable_location_is_left_out(
+    firestore: Firestore, registry: FirestoreSessionRegistry
 ) -> None:
-    """One damaged document keeps nobody from running."""
-    await places.put(SHOP, epoch=1)
+    """One damaged document keeps no account from running."""
+    await registry.put(SHOP, epoch=1)
     await firestore.call(lambda client: client.document(f"{PATH}/sessions/acc-2").set({"n": 1}))
-    assert await places.all() == {"acc-1": SHOP}
+    assert await registry.all() == {"acc-1": SHOP}

@@ -1,4 +1,4 @@
-"""The contract's law of orders: any mix of events, in any order and with any repetition, ends in the same store."""
+"""The contract of order: any mix of events, in any order and with any repetition, ends in the same store."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _AMENDMENT_IDS = (90, 91)  # of amendments; a placeholder may stand for one of t
 
 
 def _spellings(jid: Jid) -> st.SearchStrategy[tuple[Jid, Jid | None]]:
-    """How an event may name somebody: Ann by number, by hidden id, or by one with the other beside it."""
+    """The spellings of a person in an event: Ann by number, by LID, or by one with the other beside it."""
     if jid != ANN:
         return st.just((jid, None))
     return st.sampled_from([(ANN, None), (ANN_LID, None), (ANN_LID, ANN), (ANN, ANN_LID)])
@@ -59,9 +59,9 @@ def _spellings(jid: Jid) -> st.SearchStrategy[tuple[Jid, Jid | None]]:
 
 @st.composite
 def _messages(draw: st.DrawFn) -> Event:
-    """One telling of one of few messages.
+    """One version of one of few messages.
 
-    A message has one time, one inside and one sender, whoever tells of it: that is what the law presupposes.
+    All versions of a message have the same time, content and sender: the contract assumes that.
     """
     number = draw(st.sampled_from([1, 2, 3, *_AMENDMENT_IDS]))
     where, who, place = draw(
@@ -93,7 +93,7 @@ def _messages(draw: st.DrawFn) -> Event:
 
 @st.composite
 def _amendments(draw: st.DrawFn) -> Event:
-    """Somebody does something to one of the messages."""
+    """An amendment of one of the messages."""
     chat, chat_alt = draw(_spellings(draw(st.sampled_from([ANN, GROUP]))))
     sender, sender_alt = draw(_spellings(draw(st.sampled_from([ANN, ME, BOB]))))
     kind = draw(st.sampled_from(sorted(AMENDING)))
@@ -119,7 +119,7 @@ def _amendments(draw: st.DrawFn) -> Event:
 
 @st.composite
 def _receipts(draw: st.DrawFn) -> Event:
-    """Somebody got or read something, or our phone did."""
+    """A receipt for one of the messages."""
     (chat, chat_alt), from_me = draw(_spellings(ANN)), draw(st.booleans())
     return ReceiptReceived(
         ids=(wa_id(draw(st.integers(1, 3))),),
@@ -134,7 +134,7 @@ def _receipts(draw: st.DrawFn) -> Event:
 
 @st.composite
 def _chats(draw: st.DrawFn) -> Event:
-    """Something about a chat."""
+    """A fact about a chat."""
     chat, alt = draw(_spellings(draw(st.sampled_from([ANN, GROUP]))))
     return ChatReceived(
         chat,
@@ -159,7 +159,7 @@ EVENTS = st.lists(
 
 
 async def _seen(store: Store) -> object:
-    """What a reader sees; a document's id depends on how it was told first."""
+    """What a reader sees, without document ids, which depend on the first version."""
     return (
         {
             thread: [_nameless(message) for message in found]
@@ -174,7 +174,7 @@ def _nameless(message: Message) -> Message:
 
 
 async def _record(store: Store, events: Sequence[tuple[Event, int]], *, knowing: bool) -> None:
-    """Record as inbound does, with the aliases known so far; or with those that were known before all of it."""
+    """Record as inbound does, with the aliases known so far; or with those known from the beginning."""
     aliases: dict[str, str] = {}
     for event, seen in events:
         changes: list[Change] = plan(ACC, event, aliases, seen)
@@ -195,7 +195,7 @@ class OrderContract(OneStore):
     async def test_any_order_and_repetition_ends_in_the_same_store(
         self, fresh: Fresh, events: list[tuple[Event, int]], data: st.DataObject
     ) -> None:
-        """Whether one knows from the beginning who is who, or is told at any moment, and everything twice."""
+        """With all aliases known from the beginning, or learned at any time, and with everything repeated."""
         again = data.draw(st.lists(st.sampled_from(events), max_size=4), label="again")
         shuffled = data.draw(st.permutations([*events, *again, (_ALIAS, 0)]), label="order")
         async with fresh() as one:
@@ -215,7 +215,7 @@ class OrderContract(OneStore):
     async def test_evidence_in_any_order_ends_in_the_same_store(
         self, fresh: Fresh, order: Sequence[str], outcome: Outcome, chat: Jid
     ) -> None:
-        """Settling, echo and receipts of one message may come in any order."""
+        """Settling, echo and receipts of one message may arrive in any order."""
         evidence: dict[str, list[Change]] = {
             "echo": arrival(1, chat, from_me=True),
             "delivered": [mark(1, ReceiptMark.DELIVERED)],

@@ -1,4 +1,4 @@
-"""What lies in Firestore after the replica has told it, and what one machine knows of another."""
+"""The push: Firestore's documents after it, and what one machine pulls from another."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ MESSAGES = f"threads/{ANN_THREAD}/messages"
 
 @pytest.fixture
 def console(access: FirestoreAccess) -> Iterator[Console]:
-    """What a person sees."""
+    """Access to Firestore without wad."""
     console = Console(access)
     yield console
     console.close()
 
 
 @asynccontextmanager
-async def reigning(
+async def leading(
     access: FirestoreAccess,
     directory: Path,
     who: str = "here",
@@ -86,11 +86,11 @@ async def reigning(
 # --- documents ----------------------------------------------------------------------------------
 
 
-async def test_a_message_is_told_with_its_thread(
+async def test_a_message_is_pushed_with_its_thread(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Both documents, with the server's times."""
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1, push_name="Ann"))
         await store.wait_pushed()
         (message,) = (await console.all(MESSAGES)).values()
@@ -101,12 +101,12 @@ async def test_a_message_is_told_with_its_thread(
     assert (thread["lastMessageAtMs"], thread["unreadCount"]) == (NOON + 1000, 1)
 
 
-async def test_what_others_wrote_in_a_document_stays(
+async def test_fields_of_others_stay(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Fields that are not ours are not touched."""
+    """Fields that are not ours are not changed."""
     await console.set(f"threads/{ANN_THREAD}", {"aiEnabled": True, "archived": False})
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
         await store.wait_pushed()
     thread = await console.there(f"threads/{ANN_THREAD}")
@@ -116,11 +116,11 @@ async def test_what_others_wrote_in_a_document_stays(
 async def test_a_thread_never_goes_back(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Old messages that are told late change nothing; nor does what wad knows less of than who wrote before it."""
+    """Old messages that are pushed late change nothing; nor do older values of wad than those of another program."""
     other = f"threads/{ACC}__{BOB}"
     known = {"lastMessageAtMs": NOON + 50_000, "lastMessageText": "newer", "displayName": "Bob"}
     await console.set(other, known)
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, [*arrival(9), *arrival(9, BOB)])
         await store.wait_pushed()
         await store.record(ACC, [*arrival(1), *arrival(1, BOB)])
@@ -134,11 +134,11 @@ async def test_a_thread_never_goes_back(
         assert (await console.there(other))["lastMessageText"] == "text 60"
 
 
-async def test_a_hidden_id_that_gets_a_number_redirects(
+async def test_a_lid_that_gets_a_number_redirects(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Its messages move, the old thread names the new one, and the alias is there."""
-    async with reigning(access, tmp_path) as store:
+    """Its messages move, the old thread names the new one, and the alias is stored."""
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1, ANN_LID))
         await store.wait_pushed()
         assert len(await console.all(f"threads/{ANN_LID_THREAD}/messages")) == 1
@@ -152,15 +152,15 @@ async def test_a_hidden_id_that_gets_a_number_redirects(
     assert (alias["rawJid"], alias["canonicalJid"]) == (str(ANN_LID), str(ANN))
 
 
-async def test_what_was_set_of_replies_elsewhere_stays(
+async def test_auto_reply_settings_of_others_stay(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """What the backend before has written is not touched until somebody sets something here; then it is replaced."""
+    """Those of the legacy backend are not changed until they are set here; then they are replaced."""
     await console.set(
         f"accounts/{ACC}",
         {"autoReplyEnabled": True, "autoReplyPrompt": "old", "lastBackfillAt": NOON},
     )
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.put_account(a_status(), epoch=EPOCH)
         await store.wait_pushed()
         before = await console.there(f"accounts/{ACC}")
@@ -182,7 +182,7 @@ async def test_an_account_is_published_and_withdrawn(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Without its QR code; a withdrawn one is marked, since others may have read it."""
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.put_account(a_status(), epoch=EPOCH)
         await store.wait_pushed()
         assert (await console.there(f"accounts/{ACC}"))["status"] == "connected"
@@ -196,12 +196,12 @@ async def test_an_account_is_published_and_withdrawn(
     )
 
 
-async def test_a_document_that_is_too_large_is_cut(
+async def test_a_document_that_is_too_large_is_truncated(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """With a mark; the whole text stays here."""
     words = "ă" * 700_000
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1, content=text(words)))
         await store.wait_pushed()
         (message,) = (await console.all(MESSAGES)).values()
@@ -215,7 +215,7 @@ async def test_a_document_that_is_too_large_is_cut(
 async def test_a_backlog_of_large_documents_is_read_in_parts(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Who sends many large messages fills the disk's quota, and not the memory."""
+    """Many large messages fill the disk's quota, and not the memory."""
     large = [change for n in range(8) for change in arrival(n, content=text("x" * 50_000))]
     async with a_store(access, tmp_path) as store:
         await store._write(lambda db: store._put(db, ACC, large))  # and the teller does not know
@@ -226,11 +226,11 @@ async def test_a_backlog_of_large_documents_is_read_in_parts(
         assert len(await console.all(MESSAGES)) == 8
 
 
-async def test_what_firestore_refuses_is_named_and_holds_nothing_up(
+async def test_a_refused_document_is_named_and_blocks_nothing(
     access: FirestoreAccess, tmp_path: Path, console: Console, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One document of many has no possible path; the others are told."""
-    async with reigning(access, tmp_path) as store:
+    """One document of many has an impossible path; the others are pushed."""
+    async with leading(access, tmp_path) as store:
         await store._write(lambda db: put(db, KeyKind.ALIAS, "one /not/a/path/"))
         await store.record(ACC, [*arrival(1), *arrival(2), *arrival(3), *arrival(4)])
         await store.wait_pushed()
@@ -249,10 +249,10 @@ async def test_what_firestore_refuses_is_named_and_holds_nothing_up(
 # --- the outbox ---------------------------------------------------------------------------------
 
 
-async def test_an_entry_is_there_before_it_is_answered_for(
+async def test_an_entry_is_in_firestore_before_the_reply(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Nothing needs to be told first."""
+    """It does not wait for the push."""
     async with a_store(access, tmp_path) as store:
         await store.enqueue(queued())
         entry = await console.there(f"outbox/{queued().id}")
@@ -264,7 +264,7 @@ async def test_an_entry_is_there_before_it_is_answered_for(
 async def test_one_key_is_one_message_for_all_machines(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """Who comes second is answered with what is there, though its replica knows nothing of it."""
+    """The second request gets the stored entry, although its replica does not have it."""
     async with (
         a_store(access, tmp_path, "here") as here,
         a_store(access, tmp_path, "there") as there,
@@ -276,10 +276,10 @@ async def test_one_key_is_one_message_for_all_machines(
         assert await here.entry(queued().id) == await there.entry(queued().id) == queued()
 
 
-async def test_a_key_of_the_backend_before_is_not_used_again(
+async def test_a_key_of_the_legacy_backend_is_not_used_again(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """`send_requests` remembers it; for this account only."""
+    """`send_requests` has it; for this account only."""
     await console.set("send_requests/k1", {"accountId": ACC, "status": "sent"})
     await console.set("send_requests/k2", {"accountId": "other", "status": "sent"})
     async with a_store(access, tmp_path) as store:
@@ -288,11 +288,11 @@ async def test_a_key_of_the_backend_before_is_not_used_again(
         assert not (await store.enqueue(queued("k2"))).duplicate
 
 
-async def test_a_request_is_found_by_the_backend_before_us(
+async def test_a_request_is_found_by_the_legacy_backend(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """If it goes on after wad it sends nothing again; asking wad again is one message still."""
-    async with reigning(access, tmp_path) as store:
+    """If it takes over from wad it sends nothing again; a repetition to wad is still one message."""
+    async with leading(access, tmp_path) as store:
         await store.enqueue(queued())
         request = await console.there("send_requests/k1")
         assert (request["accountId"], request["threadId"]) == (ACC, ANN_THREAD)
@@ -311,7 +311,7 @@ async def test_a_request_of_another_account_stays(
     """Its key was used there and counts there."""
     theirs = {"accountId": "other", "status": "sent"}
     await console.set("send_requests/k1", theirs)
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await sent(store, queued(), "W1")
         await store.wait_pushed()
     assert await console.there("send_requests/k1") == theirs
@@ -320,7 +320,7 @@ async def test_a_request_of_another_account_stays(
 async def test_a_key_of_a_functions_entry_is_that_entry(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Its document bears another id; the same key over HTTP is the same message, and never another one's."""
+    """Its document has another id; the same key over HTTP is the same message, and never another one."""
     await a_proxy_send(console)
     async with a_store(access, tmp_path) as store:
         done = await store.enqueue(queued("c1"))
@@ -330,10 +330,10 @@ async def test_a_key_of_a_functions_entry_is_that_entry(
     assert list(await console.all("outbox")) == ["r1"]
 
 
-async def test_a_key_that_the_backend_before_has_sent_is_not_used_again(
+async def test_a_key_that_the_legacy_backend_has_sent_is_not_used_again(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Its entry is no longer queued, and was never wad's; another account's says nothing."""
+    """Its entry is no longer queued, and was never wad's; another account's does not count."""
     await a_proxy_send(console, status="sent")
     await a_proxy_send(console, "r2", status="sent", accountId="other", clientMessageId="c2")
     async with a_store(access, tmp_path) as store:
@@ -345,15 +345,15 @@ async def test_a_key_that_the_backend_before_has_sent_is_not_used_again(
 async def test_a_sent_message_is_found_by_its_whatsapp_id(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Its document bears the key's id, which nobody can make from the echo; told once, by who sent it."""
-    async with reigning(access, tmp_path, "here") as here:
+    """Its document has the key's id, which cannot be derived from the echo; pushed once, by the sender."""
+    async with leading(access, tmp_path, "here") as here:
         await here.record(ACC, arrival(1))
         await sent(here, queued(), "W1")
         await here.wait_pushed()
         found = await console.there(f"message_ids/{ACC}__W1")
         key = stable_key(ACC, ANN, "W1", True, None)
         dedupe = await console.there(f"threads/{ANN_THREAD}/dedupe/{key}")
-        async with reigning(access, tmp_path, "there", EPOCH + 1) as there:
+        async with leading(access, tmp_path, "there", EPOCH + 1) as there:
             await there.wait_pushed()
     assert (found["docId"], found["threadId"]) == (queued().id, ANN_THREAD)
     assert (found["requestId"], found["clientMessageId"]) == (queued().id, "k1")
@@ -362,9 +362,9 @@ async def test_a_sent_message_is_found_by_its_whatsapp_id(
     assert await console.all("message_ids") == {f"{ACC}__W1": found}
 
 
-async def test_names_are_told(access: FirestoreAccess, tmp_path: Path, console: Console) -> None:
-    """What the phone has saved, and what people call themselves; a group is no person."""
-    async with reigning(access, tmp_path) as store:
+async def test_names_are_pushed(access: FirestoreAccess, tmp_path: Path, console: Console) -> None:
+    """The name saved on the phone, and the push name; a group is not a contact."""
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1, push_name="Ann"))
         await store.record(ACC, arrival(1, GROUP, sender=BOB, push_name="Bob"))
         await store.wait_pushed()
@@ -381,9 +381,9 @@ async def test_names_are_told(access: FirestoreAccess, tmp_path: Path, console: 
 async def test_an_entry_is_claimed_in_firestore_and_settled_here(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """The claim is there before anything can leave; the outcome is told."""
+    """The claim is stored before anything can be sent; the outcome is pushed."""
     path = f"outbox/{queued().id}"
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await store.enqueue(queued())
         await store.settle(queued().id, CLAIMED, epoch=EPOCH)
         claimed = await console.there(path)
@@ -410,8 +410,8 @@ async def test_an_entry_is_claimed_in_firestore_and_settled_here(
 async def test_a_claim_whose_epoch_is_over_is_refused(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """By the server: the machine itself does not know yet."""
-    async with reigning(access, tmp_path, "here") as here:
+    """By the server: the machine itself has not detected it yet."""
+    async with leading(access, tmp_path, "here") as here:
         await here.enqueue(queued())
         async with a_store(access, tmp_path, "there") as there:
             await there.fence(EPOCH + 1)
@@ -420,12 +420,12 @@ async def test_a_claim_whose_epoch_is_over_is_refused(
             assert (await here.entry(queued().id)) == queued()
 
 
-async def test_an_old_holder_tells_nothing_exclusive(
+async def test_an_old_holder_pushes_nothing_exclusive(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """What it received is a fact, and told; its threads and accounts wait."""
+    """Received messages are facts, and pushed; its threads and accounts wait."""
     async with (
-        reigning(access, tmp_path, "here") as here,
+        leading(access, tmp_path, "here") as here,
         a_store(access, tmp_path, "there") as there,
     ):
         await there.fence(EPOCH + 1)
@@ -439,10 +439,10 @@ async def test_an_old_holder_tells_nothing_exclusive(
         assert here.sync_status.waiting == 0
 
 
-async def test_what_another_claimed_is_not_claimed_again(
+async def test_an_entry_claimed_by_another_is_not_claimed_again(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """A replica that has not heard of the claim finds it, and learns it."""
+    """A replica without the claim finds it in Firestore, and records it."""
     async with (
         a_store(access, tmp_path, "here") as here,
         a_store(access, tmp_path, "there") as there,
@@ -456,7 +456,7 @@ async def test_what_another_claimed_is_not_claimed_again(
         assert known.state is S.SENDING
 
 
-async def test_our_own_claim_that_never_came_back_is_claimed_again(
+async def test_our_own_claim_without_an_answer_is_claimed_again(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """The commit arrived and the answer was lost: nothing was sent under it."""
@@ -468,7 +468,7 @@ async def test_our_own_claim_that_never_came_back_is_claimed_again(
 
 
 async def test_a_failed_message_can_be_sent_again(access: FirestoreAccess, tmp_path: Path) -> None:
-    """A person retries it before its failure was told."""
+    """An operator retries it before its failure is pushed."""
     async with a_store(access, tmp_path) as store:
         await sending(store, queued())
         await store.settle(queued().id, Refused("no", "never"), epoch=EPOCH)
@@ -480,7 +480,7 @@ async def test_a_failed_message_can_be_sent_again(access: FirestoreAccess, tmp_p
 
 
 async def a_proxy_send(console: Console, ident: str = "r1", **more: object) -> None:
-    """What the apps' function leaves: an entry, and an optimistic message whose time is a text."""
+    """The documents of the apps' function: an entry, and an optimistic message whose time is a text."""
     document = of_a_function(requestId=ident, **more)
     thread = document["threadId"]
     await console.set(
@@ -497,9 +497,9 @@ async def a_proxy_send(console: Console, ident: str = "r1", **more: object) -> N
 async def test_a_functions_entry_is_taken_and_sent(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """It wakes its account's sender; its optimistic message has one Timestamp from then on."""
+    """It wakes its account's sender; its optimistic message has a Timestamp from then on."""
     heard: list[str] = []
-    async with reigning(access, tmp_path, queue=heard) as store:
+    async with leading(access, tmp_path, queue=heard) as store:
         await a_proxy_send(console)
         await until(lambda: heard == [ACC])
         entry = await store.next_entry(ACC)
@@ -517,16 +517,16 @@ async def test_a_functions_entry_is_taken_and_sent(
     assert (await console.there("outbox/r1"))["createdByUid"] == "u1"
 
 
-async def test_what_was_queued_while_nobody_looked_is_taken_in_order(
+async def test_entries_queued_meanwhile_are_taken_in_order(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """By the time at which it was queued."""
+    """By the time of queuing."""
     for number in (2, 1, 3):
         at = datetime.fromtimestamp(NOON / 1000 + number, UTC)
         await a_proxy_send(console, f"r{number}", createdAt=at)
     heard: list[str] = []
     order = []
-    async with reigning(access, tmp_path, queue=heard) as store:
+    async with leading(access, tmp_path, queue=heard) as store:
         await until(lambda: len(heard) == 3)
         while (entry := await store.next_entry(ACC)) is not None:
             order.append(entry.id)
@@ -534,21 +534,21 @@ async def test_what_was_queued_while_nobody_looked_is_taken_in_order(
     assert order == ["r1", "r2", "r3"]
 
 
-async def test_an_entry_that_cannot_be_sent_is_turned_down(
+async def test_an_entry_that_cannot_be_sent_is_rejected(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """The reason stands in it, and its message has failed."""
+    """It has the reason, and its message has failed."""
     await a_proxy_send(console, payload={"image": {"url": "http://x"}})
-    async with reigning(access, tmp_path):
+    async with leading(access, tmp_path):
         await until_async(lambda: status_is(console, "outbox/r1", "failed"))
     assert "only text" in (await console.there("outbox/r1"))["lastError"]
     assert (await console.there(f"{MESSAGES}/r1"))["status"] == "failed"
 
 
-async def test_an_entry_that_is_mended_while_it_is_turned_down_is_sent(
+async def test_an_entry_that_is_corrected_while_it_is_rejected_is_sent(
     access: FirestoreAccess, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was read of it is not what lies there any more: nobody writes over that."""
+    """The document differs from the one that was read, and is not overwritten."""
     turn_down, heard = OutboxListener._reject, list[str]()
 
     async def late(self: OutboxListener, snapshot: Snapshot, why: str, epoch: int) -> None:
@@ -557,18 +557,18 @@ async def test_an_entry_that_is_mended_while_it_is_turned_down_is_sent(
 
     monkeypatch.setattr(OutboxListener, "_reject", late)
     await a_proxy_send(console, payload={"image": {"url": "http://x"}})
-    async with reigning(access, tmp_path, queue=heard) as store:
+    async with leading(access, tmp_path, queue=heard) as store:
         await until(lambda: heard == [ACC])
         assert (await console.there("outbox/r1"))["status"] == "queued"
         assert await store.next_entry(ACC) is not None
 
 
-async def test_an_optimistic_message_in_another_thread_goes(
+async def test_an_optimistic_message_in_another_thread_is_deleted(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """The function showed it under the hidden id; it is one message, under the number."""
+    """The function wrote it under the LID; it is one message, under the number."""
     heard: list[str] = []
-    async with reigning(access, tmp_path, queue=heard) as store:
+    async with leading(access, tmp_path, queue=heard) as store:
         await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN))])
         await a_proxy_send(console, threadId=ANN_LID_THREAD, toJid=str(ANN_LID))
         await until(lambda: heard == [ACC])
@@ -577,14 +577,14 @@ async def test_an_optimistic_message_in_another_thread_goes(
     assert list(await console.all(MESSAGES)) == ["r1"]
 
 
-async def test_what_an_old_worker_left_behind_is_uncertain(
+async def test_an_entry_of_a_dead_worker_is_uncertain(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """It is never sent again by itself, but a person may; a claim that goes on is left alone."""
+    """It is never sent again by itself, but by an operator; a claim that is still valid is left alone."""
     now = datetime.now(UTC)
     await a_proxy_send(console, "old", status="processing", leaseUntil=now - timedelta(hours=1))
     await a_proxy_send(console, "going", status="processing", leaseUntil=now + timedelta(hours=1))
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         await until_async(lambda: status_is(console, "outbox/old", "uncertain"))
         assert await store.next_entry(ACC) is None
         assert await store.entry("going") is None
@@ -592,12 +592,12 @@ async def test_what_an_old_worker_left_behind_is_uncertain(
 
 
 async def status_is(console: Console, path: str, status: str) -> bool:
-    """Whether a document says so."""
+    """Whether a document has this status."""
     return bool((await console.there(path))["status"] == status)
 
 
 async def until_async(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for something that has to be asked."""
+    """Wait for an asynchronous condition."""
     async with asyncio.timeout(30):
         while not await holds():
             await asyncio.sleep(0.02)
@@ -607,7 +607,7 @@ async def until_async(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def everything(store: FirestoreStore) -> None:
-    """Something of every kind that a machine can know."""
+    """Something of every kind that a machine can store."""
     await store.record(
         ACC, [*arrival(1, push_name="Ann"), *arrival(2), edit(1, "better"), reaction(2, "👍")]
     )
@@ -622,17 +622,17 @@ async def everything(store: FirestoreStore) -> None:
     await store.put_account(a_status(), epoch=EPOCH)
 
 
-async def test_the_next_holder_knows_what_the_last_one_knew(
+async def test_the_next_holder_has_everything_of_the_last_one(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Messages, amendments, receipts, names, aliases, the outbox and the accounts; and nothing is told again."""
+    """Messages, amendments, receipts, names, aliases, the outbox and the accounts; and nothing is pushed again."""
     async with AsyncExitStack() as stack:
-        here = await stack.enter_async_context(reigning(access, tmp_path, "here"))
+        here = await stack.enter_async_context(leading(access, tmp_path, "here"))
         await everything(here)
         await here.mark_read(ANN_THREAD)
         await here.wait_pushed()
         before = await console.group("messages")
-        there = await stack.enter_async_context(reigning(access, tmp_path, "there", EPOCH + 1))
+        there = await stack.enter_async_context(leading(access, tmp_path, "there", EPOCH + 1))
         await there.wait_pushed()
         assert await contents(there) == await contents(here)
         assert await there.entries(None) == await here.entries(None)
@@ -645,47 +645,47 @@ async def test_the_next_holder_knows_what_the_last_one_knew(
 
 
 @pytest.mark.parametrize("ours", [None, "x", {}, {"told": 1}])
-async def test_a_document_that_cannot_be_read_holds_nothing_up(
+async def test_an_unreadable_document_blocks_nothing(
     access: FirestoreAccess, tmp_path: Path, console: Console, ours: object
 ) -> None:
-    """Somebody has changed what is ours in it; the other documents are known, and the reign goes on."""
+    """Another program has changed our data in it; the other documents are recorded, and leadership goes on."""
     async with a_store(access, tmp_path, "there") as store:
         await store.record(ACC, [*arrival(1), *arrival(2)])
         await store.wait_pushed()
     spoilt = next(iter(await console.all(MESSAGES)))
     path = f"{MESSAGES}/{spoilt}"
     await console.set(path, {**await console.there(path), "wad": ours})
-    async with reigning(access, tmp_path) as store:
+    async with leading(access, tmp_path) as store:
         assert (await one_message(store)).id != spoilt
 
 
 async def test_a_new_replica_is_filled_from_firestore(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """The machine's disk was lost: what it had told itself comes back."""
-    async with reigning(access, tmp_path) as store:
+    """The machine's disk was lost: everything that it had pushed comes back."""
+    async with leading(access, tmp_path) as store:
         await everything(store)
         await store.wait_pushed()
         before = await contents(store)
     (tmp_path / "fresh").mkdir()
-    async with reigning(access, tmp_path / "fresh", epoch=EPOCH + 1) as store:
+    async with leading(access, tmp_path / "fresh", epoch=EPOCH + 1) as store:
         assert await contents(store) == before
 
 
-async def test_the_first_machine_fetches_nothing(access: FirestoreAccess, tmp_path: Path) -> None:
+async def test_the_first_machine_pulls_nothing(access: FirestoreAccess, tmp_path: Path) -> None:
     """An installation of one machine needs no index of ours."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("wad.store.firestore.sync.pull.page", None)
-        async with reigning(access, tmp_path) as store:
+        async with leading(access, tmp_path) as store:
             await everything(store)
             await store.wait_pushed()
-        async with reigning(access, tmp_path, epoch=EPOCH + 1) as store:
+        async with leading(access, tmp_path, epoch=EPOCH + 1) as store:
             assert store.sync_status.error == ""
 
 
-async def test_what_cannot_be_fetched_is_said(access: FirestoreAccess, tmp_path: Path) -> None:
-    """Nothing exclusive is told before it is, so an operator must know why."""
-    async with reigning(access, tmp_path) as store:
+async def test_a_failed_pull_is_reported(access: FirestoreAccess, tmp_path: Path) -> None:
+    """Nothing exclusive is pushed before it succeeds, so an operator must know the reason."""
+    async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
         await store.wait_pushed()
 
@@ -702,24 +702,23 @@ async def test_what_cannot_be_fetched_is_said(access: FirestoreAccess, tmp_path:
             assert store.sync_status.warnings
 
 
-async def test_what_we_told_ourselves_is_not_read_again(
-    access: FirestoreAccess, tmp_path: Path
-) -> None:
-    """A restart reads nothing of it."""
-    async with reigning(access, tmp_path) as store:
+async def test_our_own_documents_are_not_pulled(access: FirestoreAccess, tmp_path: Path) -> None:
+    """A restart reads none of them."""
+    async with leading(access, tmp_path) as store:
         await everything(store)
         await store.wait_pushed()
-    async with reigning(access, tmp_path, epoch=EPOCH + 1) as store:
+    async with leading(access, tmp_path, epoch=EPOCH + 1) as store:
         assert await store.pull() == 0
 
 
-async def test_what_a_passive_machine_tells_late_reaches_the_holder(
+async def test_a_late_push_of_a_passive_machine_reaches_the_holder(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Its spool had a message when the lease went; the holder's thread shows it without waiting for a poll."""
+    """Its spool had a message when it lost the lease; the holder's thread shows it without waiting for the next
+    pull."""
     async with (
         a_store(access, tmp_path, "there") as there,
-        reigning(access, tmp_path, "here") as here,
+        leading(access, tmp_path, "here") as here,
     ):
         await there.pull()
         await here.record(ACC, arrival(1))
@@ -731,17 +730,17 @@ async def test_what_a_passive_machine_tells_late_reaches_the_holder(
 
 
 async def last_is(store: FirestoreStore, words: str) -> bool:
-    """Whether Ann's thread shows these words last."""
+    """Whether Ann's thread has this last text."""
     return (await one_thread(store)).last_text == words
 
 
-async def test_an_older_telling_of_a_message_is_mended(
+async def test_an_older_version_of_a_message_is_corrected(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """A passive machine without the edit tells the message again; the holder's words come back."""
+    """A passive machine without the edit pushes the message again; the holder restores the text."""
     async with (
         a_store(access, tmp_path, "there") as there,
-        reigning(access, tmp_path, "here") as here,
+        leading(access, tmp_path, "here") as here,
     ):
         await here.record(ACC, [*arrival(1), edit(1, "better")])
         await here.wait_pushed()
@@ -753,6 +752,6 @@ async def test_an_older_telling_of_a_message_is_mended(
 
 
 async def body_is(console: Console, words: str) -> bool:
-    """Whether the only message says so."""
+    """Whether the only message has this text."""
     (message,) = (await console.all(MESSAGES)).values()
     return bool(message["body"] == words)

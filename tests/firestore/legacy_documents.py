@@ -1,4 +1,4 @@
-"""Documents as the backend before wad and its functions left them, to the field.
+"""Documents as the replaced backend and its functions write them, to the field.
 
 See docs/internals/replaced-backend.md#documents.
 """
@@ -22,7 +22,7 @@ def moment(ms: int) -> datetime:
 def of_m(
     wa_id: str, at_ms: int, body: str = "hello", *, jid: str = str(ANN), out: bool = False
 ) -> Document:
-    """What main's writer stores, under the WhatsApp id."""
+    """A message as revision M writes it, under the WhatsApp id."""
     return {
         "accountId": ACC, "clientJid": jid, "threadId": f"{ACC}__{jid}", "body": body, "messageType": "text",
         "direction": "outbound" if out else "inbound", "tsClient": moment(at_ms), "createdAt": moment(at_ms),
@@ -33,7 +33,7 @@ def of_m(
 
 
 def of_s(wa_id: str, at_ms: int, body: str = "hello") -> Document:
-    """What the seed's writer stores, with its fault: the address is an object."""
+    """A message as revision S writes it, with its bug: the address is an object."""
     return of_m(wa_id, at_ms, body) | {
         "clientJid": {"canonicalJid": str(ANN), "peerType": "user"}, "threadId": OBJECT_THREAD, "rawJid": str(ANN),
         "clientJidRaw": str(ANN), "waMessageIdRaw": wa_id, "tsClientMs": at_ms, "tsServer": moment(at_ms),
@@ -43,7 +43,7 @@ def of_s(wa_id: str, at_ms: int, body: str = "hello") -> Document:
 
 
 def of_a_function(at_ms: int, body: str = "answer", *, wa_id: str = "") -> Document:
-    """What the proxy writes when somebody sends: its time is a text."""
+    """A message as the proxy writes it for a send request: its time is a text."""
     iso = moment(at_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     document: Document = {
         "accountId": ACC, "clientJid": str(ANN), "direction": "outbound", "body": body, "status": "sent",
@@ -54,12 +54,12 @@ def of_a_function(at_ms: int, body: str = "answer", *, wa_id: str = "") -> Docum
 
 
 def a_receipt(status: str, at_ms: int) -> Document:
-    """What a status update leaves where no message of that id is."""
+    """The document of a status update without a message of that id."""
     return {"status": status, "updatedAt": moment(at_ms)}
 
 
 def a_thread(at_ms: int, *, jid: Any = str(ANN), text: str = "hello") -> Document:
-    """What main's writer stores of a conversation."""
+    """A thread as revision M writes it."""
     return {
         "accountId": ACC, "clientJid": jid, "isLid": str(jid).endswith("@lid"), "displayName": "Ann",
         "lastMessageAt": moment(at_ms), "lastMessageAtMs": at_ms, "lastMessageText": text,
@@ -68,23 +68,23 @@ def a_thread(at_ms: int, *, jid: Any = str(ANN), text: str = "hello") -> Documen
 
 
 def an_alias() -> Document:
-    """What the seed's backend knew of a hidden id."""
+    """A LID's alias as revision S writes it."""
     return {"accountId": ACC, "rawJid": str(ANN_LID), "canonicalJid": str(ANN), "source": "onWhatsApp"}  # fmt: skip
 
 
 def message(thread: str, ident: str) -> str:
-    """Where a message lies."""
+    """The path of a message."""
     return f"threads/{thread}/messages/{ident}"
 
 
 async def put(console: Console, **documents: Document) -> None:
-    """Messages of Ann's thread, by id, and the thread."""
+    """Write messages of Ann's thread, by id, and the thread."""
     for ident, document in documents.items():
         await console.set(message(ANN_THREAD, ident), document)
 
 
 async def everything_wrong(console: Console, now_ms: int) -> None:
-    """One of each kind of damage."""
+    """Write one document of each kind of damage."""
     at = now_ms - 600_000
     await console.set(f"threads/{ANN_THREAD}", a_thread(at - 86_400_000, text="the oldest"))
     await console.set(f"threads/{ANN_LID_THREAD}", a_thread(at, jid=str(ANN_LID)))
