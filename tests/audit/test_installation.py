@@ -32,5 +32,5 @@ def test_the_units_credentials(tmp_path: Path) -> None:
 
 def test_firestore_without_a_configuration(tmp_path: Path) -> None:
     """An invalid file leaves the access to Firestore unknown."""
-    with pytest.raises(BadConfig, match="how Firestore is reached"):
+    with pytest.raises(BadConfig, match="the Firestore settings"):
         open_rows("firestore", tmp_path)
