@@ -1,4 +1,4 @@
-"""The manual pages, made from the commands and the declarations of the settings."""
+"""Generates the manual pages from the commands and the declared settings."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def pages() -> dict[str, str]:
 
 
 def escaped(text: str) -> str:
-    """Text as roff takes it: no line of it is a request, no hyphen becomes a dash."""
+    """Text escaped for roff: no line is a request, and hyphens stay hyphens."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "")
     return "\n".join(f"\\&{line}" if line[:1] in (".", "'") else line for line in text.split("\n"))
 
 
 def _context(command: click.Command, name: str) -> click.Context:
-    """As if the command was called by this name; click keeps the first help option that it was asked for."""
+    """The context of a command under this name; click caches the first help option that is requested."""
     settings = {"terminal_width": 100, **command.context_settings}
     return click.Context(command, info_name=name, **settings)
 
@@ -61,7 +61,7 @@ def _paragraphs(text: str) -> str:
 
 
 def _commands(command: click.Command, context: click.Context) -> Iterator[str]:
-    """The commands below, each with its options, in the order of `--help`."""
+    """The subcommands with their options, in the order of `--help`."""
     if not isinstance(command, click.Group):
         return
     for name in command.list_commands(context):
@@ -89,7 +89,7 @@ def _wad() -> Iterator[str]:
 
 def _wadctl() -> Iterator[str]:
     context = _context(root, "wadctl")
-    yield _title("wadctl", 1, "look at and steer the WhatsApp daemon wad")
+    yield _title("wadctl", 1, "inspect and control the WhatsApp daemon wad")
     yield ".SH SYNOPSIS\n.B wadctl\n[OPTIONS] COMMAND [ARGUMENTS]\n"
     yield f".SH DESCRIPTION\n{_paragraphs(_CONTROL)}"
     yield ".SH OPTIONS\n"
@@ -112,7 +112,7 @@ def _toml() -> Iterator[str]:
             name = row.key.partition(".")[2]
             also = [f"Environment: {', '.join(row.env)}."]
             also += [f"Credential: {row.credential}."] if row.credential else []
-            also += ["A reload is enough."] if row.reload else []
+            also += ["Can be reloaded."] if row.reload else []
             text = _joined(f"{row.doc}{limits(row)} {' '.join(also)}")
             yield f".TP\n.B {escaped(name)} = {escaped(example(row))}\n{escaped(text)}\n"
     yield _also("wad (8)", "wadctl (1)")
@@ -128,30 +128,31 @@ def _also(*names: str) -> str:
 
 _DESCRIPTION = """\
 wad keeps the sessions of WhatsApp accounts, stores every message that they receive, sends what is queued, and makes
-sure that only one machine is active at a time. The package runs it as the unit wad.service; wadctl speaks to it, and
-wad-http.service answers HTTP for it.
+sure that only one machine is active at a time. The package runs it as the unit wad.service; wadctl controls it, and
+wad-http.service serves HTTP for it.
 
 Without a command it runs in the foreground."""
 _SIGNALS = """\
-SIGINT and SIGTERM stop it gracefully; a second one ends it at once. SIGHUP reads the configuration again."""
+SIGINT and SIGTERM stop it gracefully; a second one kills the workers; a third one ends it at once. SIGHUP reloads the
+configuration."""
 _FILES = {
     "/etc/wad/wad.toml": "The configuration; every setting has a default.",
-    "/var/lib/wad": "Everything that has to survive: messages, sessions, the lease.",
+    "/var/lib/wad": "The state: messages, sessions, the lease.",
     "/run/wad/control.sock": "The control socket, for root, the daemon's user and members of the group wad.",
-    "/run/wad/http.sock": "Where the daemon answers wad-http.service, and nobody else.",
-    "/usr/lib/wad": "The program and the libraries that it brings, for every supported version of Python.",
+    "/run/wad/http.sock": "The daemon's socket for wad-http.service only.",
+    "/usr/lib/wad": "The program and its libraries, for every supported version of Python.",
 }
 _CONTROL = """\
-wadctl asks the daemon over its Unix socket. Root and the daemon's user may do everything, members of the group wad may
-look and operate (adduser YOU wad).
+wadctl controls the daemon through its Unix socket. Root, the daemon's user and members of the group wad may use it
+(adduser YOU wad).
 
-With --json every command prints JSON and nothing else on stdout; a failure prints one document with "ok": false."""
+With --json every command prints only JSON on stdout; a failure prints one document with "ok": false."""
 _STATUS = """\
 0 done, 1 declined, 2 usage, 3 no daemon answers, 4 not found, 5 not possible now, 6 bad configuration, 7 not allowed,
 8 try again later, 9 WhatsApp, its library or a damaged file, 74 the output cannot be written, 130 ended by Ctrl-C,
 141 the reader of the output went away."""
 _CONFIGURATION = """\
-TOML. wad needs no configuration to start: every setting has a default. A setting gets its value from the last of these
-that has one: its default, this file, the environment, a systemd credential, the command line.
+TOML. wad needs no configuration to start: every setting has a default. The value of a setting is the last one of: its
+default, this file, the environment, a systemd credential, the command line.
 
-wad config check finds mistakes, wad config show tells every value and where it came from."""
+wad config check finds mistakes, wad config show prints every value and its source."""
