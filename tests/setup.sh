@@ -31,8 +31,11 @@ case $made_by in
 *"version = $version"*" $(pwd)/$venv"*) "$venv/bin/python" -m pip --version >/dev/null 2>&1 || made_by= ;;
 *) made_by= ;;
 esac
-[ -n "$made_by" ] || "$python" -m venv --clear "$venv"
-say "installing the Python packages of requirements.txt into $venv"
+[ -n "$made_by" ] || {
+    say "creating the virtual environment $venv"
+    "$python" -m venv --clear "$venv"
+}
+say "installing the Python packages of requirements.txt into $venv (this takes minutes)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 echo "$made_of" >"$ready"
