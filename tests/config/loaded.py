@@ -19,7 +19,7 @@ def defaults(**environ: str) -> LoadedConfig:
 
 
 def problems(file: Path | None, environ: dict[str, str] | None = None) -> list[str]:
-    """What is said about this file and these variables."""
+    """The problems of this file and these variables."""
     loaded, found = examine(file, environ or {}, default_file=NOWHERE, hostname="box")
     assert (loaded is None) == bool(found)
     return found

@@ -1,4 +1,4 @@
-"""The sample file says what is so."""
+"""The sample file is correct."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wad.config.documents import sample
 
 
 def test_sample_with_every_line_uncommented_gives_the_defaults(write: Write) -> None:
-    """What the sample says is the default is the default."""
+    """The defaults in the sample are the real defaults."""
     text = re.sub(r"(?m)^#(\w)", r"\1", sample())
     loaded = load(write(text), {})
     assert {origin.source.split()[0] for origin in loaded.origins.values()} == {"file"}

@@ -1,4 +1,4 @@
-"""The configuration file: lines in every form of TOML, and what is said about mistakes."""
+"""The configuration file: lines in every form of TOML, and the messages about errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_finding_lines_reads_each_character_once_or_twice(
 
 
 def test_too_many_mistakes_are_not_all_told(write: Write) -> None:
-    """Nobody reads thousands, and each takes its time."""
+    """The list is bounded, since each problem takes time."""
     found = problems(write("[http]\n" + "".join(f"key{n} = 1\n" for n in range(5000))))
     assert len(found) == 101
     assert "the rest was not checked" in found[-1]
@@ -136,7 +136,7 @@ def test_text_that_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 def test_directory_as_file_is_an_error(tmp_path: Path) -> None:
-    """What cannot be read is said with the system's reason."""
+    """The error has the system's reason."""
     assert problems(tmp_path) == [f"{tmp_path}: cannot be read: Is a directory"]
 
 
@@ -161,7 +161,7 @@ _LINES = st.one_of(
 def test_any_text_gives_a_configuration_or_problems_with_their_lines(
     tmp_path_factory: pytest.TempPathFactory, text: str
 ) -> None:
-    """Whatever the file holds, nothing but problems comes out, each naming file and line."""
+    """Every invalid file gives problems only, each with file and line."""
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_bytes(text.encode())
     for problem in problems(path):

@@ -33,7 +33,7 @@ def test_password_of_a_proxy_is_not_shown(scheme: str) -> None:
 
 @pytest.mark.parametrize("text", ["[http]\nadmin_token = 'x'", "[engine]\nproxy = 'http://u:p@h'"])
 def test_world_readable_file_with_a_secret_is_warned_about(write: Write, text: str) -> None:
-    """Everybody can read the token: said, with the command that ends it."""
+    """Every user can read the token: the warning contains the command that fixes it."""
     text = text.replace("'x'", "'abcdefghijklmnopqrstuvwxyz'")
     (warning,) = load(write(text, 0o644), {}).warnings
     assert "every user can read the file" in warning

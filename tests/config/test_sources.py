@@ -30,7 +30,7 @@ def test_origins_cover_every_setting() -> None:
 
 
 def test_file_overrides_default_and_is_named_with_its_line(write: Write) -> None:
-    """A value of the file tells the line it stands in."""
+    """A value of the file has its line number."""
     path = write("# hello\n[http]\n\nport = 9\n")
     loaded = load(path, {})
     assert loaded.config.http.port == 9
@@ -84,7 +84,7 @@ def test_default_file_is_read_if_it_exists(write: Write) -> None:
 
 
 def test_empty_variable_counts_as_not_set() -> None:
-    """`PORT=` in an environment file is no port."""
+    """`PORT=` in an environment file is not a port."""
     assert defaults(PORT="").config.http.port == 8080
 
 
@@ -106,7 +106,7 @@ def test_unusable_credential_is_an_error(tmp_path: Path) -> None:
 
 
 def test_value_of_the_file_without_effect_is_warned_about(write: Write) -> None:
-    """Who edits a value that a variable overrides is told so."""
+    """A value that a variable overrides gives a warning."""
     path = write("[state]\ndir = '/a'\n")
     assert load(path, {"STATE_DIRECTORY": "/b"}).warnings == (
         f"{path}:2: state.dir has no effect: environment STATE_DIRECTORY overrides it",

@@ -58,14 +58,14 @@ def test_a_paired_account_starts_to_connect() -> None:
 
 
 def test_an_unpaired_account_waits_without_a_worker() -> None:
-    """Nobody asked for a QR code, so none is fetched; the action says how to ask."""
+    """Without a pairing window no QR code is fetched; the action names the command."""
     status = after(Begin(paired=False))
     assert (status.state, status.worker) == (State.AWAITING_SCAN, False)
     assert status.action == "wadctl account pair ACCOUNT"
 
 
 def test_pairing_from_code_to_connected() -> None:
-    """The code is shown, scanned, and gone; the window closes."""
+    """The code is shown, scanned and removed; the window closes."""
     status = after(Begin(paired=False), Pair(200, paired=False), QrShown("code"))
     assert (status.state, status.qr) == (State.AWAITING_SCAN, "code")
     status = after(Paired(), Connected(), status=status)
@@ -99,7 +99,7 @@ def test_a_scan_in_the_last_moment_counts() -> None:
 
 
 def test_a_worker_that_is_being_replaced_cannot_stay() -> None:
-    """Its late word that it is connected does not undo the order."""
+    """Its late `Connected` does not undo the replacement."""
     status = after(Restart(), Connected(), status=CONNECTED)
     assert not status.worker
     assert status.retry_at is not None
@@ -138,7 +138,7 @@ def test_a_lost_connection_keeps_its_worker() -> None:
     ],
 )
 def test_a_worker_that_gets_nowhere_is_replaced(events: tuple[Input, ...], patience: float) -> None:
-    """Dialling, reconnecting, fetching a code or its next one, logging in: none of it goes on for ever."""
+    """Dialling, reconnecting, fetching a code or the next one, logging in: each has a timeout."""
     status = after(*events)
     assert after(Due(), status=status, now=99.9 + patience).worker
     status = after(Due(), status=status, now=100 + patience)
@@ -173,7 +173,7 @@ def test_what_ends_the_worker(event: Input, state: State) -> None:
 
 
 def test_a_ban_is_waited_for() -> None:
-    """It tries again when WhatsApp said, not before."""
+    """The account tries again at the time that WhatsApp gave, not before."""
     status = after(Banned(60, "why"), status=CONNECTED)
     assert not after(Due(), status=status, now=159).worker
     assert after(Due(), status=status, now=160).worker
@@ -195,7 +195,7 @@ def test_replaced_waits_for_the_operator_or_a_new_lease() -> None:
 
 
 def test_a_session_that_is_none_is_not_shown_codes_to_nobody() -> None:
-    """A code that nobody asked for ends the worker and says that the account is not paired."""
+    """A code without a pairing window ends the worker and reports that the account is not paired."""
     status = after(Begin(paired=True), QrShown("code"))
     assert (status.state, status.worker, status.qr) == (State.AWAITING_SCAN, False, "")
 
@@ -215,7 +215,7 @@ def test_pairing_a_paired_account_is_refused() -> None:
 
 @pytest.mark.parametrize("state", sorted(ENDED))
 def test_restarting_what_does_not_run_is_refused(state: State) -> None:
-    """The answer says what to do instead."""
+    """The hint names the command to use instead."""
     with pytest.raises(Conflict) as caught:
         after(Restart(), status=replace(CONNECTED, state=state, worker=False))
     assert caught.value.hint

@@ -41,7 +41,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
 @pytest.mark.parametrize("name", DECODERS)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_decode_or_are_invalid(name: str, data: bytes) -> None:
-    """No decoder has another error for bytes that somebody else wrote."""
+    """No decoder raises another error for untrusted bytes."""
     with suppress(InvalidData), decoding("a file"):
         DECODERS[name](data)
 
@@ -68,7 +68,7 @@ def test_errors_that_decoders_do_not_document(name: str, data: bytes) -> None:
 
 
 def test_other_errors_pass() -> None:
-    """What says something else about the world, or shows a fault of ours, stays what it is."""
+    """Errors of the environment and errors that show a bug pass unchanged."""
     with pytest.raises(Conflict), decoding("a file"):
         raise Conflict("busy")
     with pytest.raises(KeyError), decoding("a file"):

@@ -1,4 +1,4 @@
-"""How an account came to rest is the same after a restart, whenever that comes."""
+"""An account's end state is the same after a restart, whenever that happens."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ VERSION = "1.0"
 
 
 class Machine:
-    """An account whose daemon may restart at any time: what is on the disk stays, the monotonic clock begins anew."""
+    """A model of an account whose daemon may restart at any time: the disk stays, the monotonic clock restarts."""
 
     def __init__(self) -> None:
         self.status = Status()
@@ -275,7 +275,7 @@ async def test_stopped_since_when_and_logged_out_behind_it(tmp_path: Path) -> No
 async def test_a_disk_that_refuses_hides_no_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is said now, and that it cannot be kept; once it can, it is."""
+    """The state is shown now; the failed write is in the log."""
 
     def full(home: AccountDir, card: object) -> None:
         raise StateUnwritable("no space left on device")

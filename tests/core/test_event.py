@@ -1,4 +1,4 @@
-"""Events: what lies in the spool can be read back, and what was damaged is told from everything else."""
+"""Events in the spool can be decoded again, and damaged ones are recognised."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_flipped_byte_is_an_event_or_damaged(event: Event, data: st.DataObject
 
 
 def test_an_address_with_an_unknown_server_is_damaged() -> None:
-    """It would break whoever asks what it names."""
+    """It would raise an error in every reader of the address."""
     event = MessageReceived(
         "ID", Jid("1", "lid"), Jid("1", "lid"), 1, Content(MessageKind.TEXT, "x")
     )
@@ -142,7 +142,7 @@ def test_a_field_that_is_not_known_yet_is_ignored() -> None:
 
 
 def test_an_event_is_small() -> None:
-    """Fields that say nothing take no room."""
+    """Empty fields take no space."""
     ann = Jid.parse("40700000001@s.whatsapp.net")
     data = encode(MessageReceived("I" * 20, ann, ann, 1, Content(MessageKind.TEXT, "hello")))
     assert b"push_name" not in data

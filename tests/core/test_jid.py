@@ -67,7 +67,7 @@ def test_every_spelling_has_one_canonical_form(text: str, bare: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_bad(text: str) -> None:
-    """Nothing is guessed, and the error says what was wrong."""
+    """Nothing is guessed, and the error gives the reason."""
     with pytest.raises(BadJid):
         Jid.parse(text)
 
@@ -178,7 +178,7 @@ def test_any_text_is_a_number_or_bad(text: str) -> None:
     ],
 )
 def test_a_recipient_is_a_number_or_an_address(text: str, jid: str) -> None:
-    """Never one of somebody's devices."""
+    """Never a single device of a person."""
     assert str(recipient(text)) == jid
 
 
@@ -202,7 +202,7 @@ def test_a_thread_id_can_be_read_back(account: str, text: str) -> None:
 
 @pytest.mark.parametrize("thing", ["1@lid", None, {"user": "1"}])
 def test_a_thread_needs_an_address(thing: object) -> None:
-    """A text is not one: the reference's threads named [object Object] came from there."""
+    """A text is not an address: it caused the replaced backend's threads named [object Object]."""
     with pytest.raises(BadJid):
         ThreadId.make("acc", thing)  # type: ignore[arg-type]
 

@@ -31,7 +31,7 @@ def test_no_record_is_acquired_at_once() -> None:
 
 
 def test_a_fresh_record_of_another_is_respected() -> None:
-    """It waits, and says for whom and how long."""
+    """The standby waits, and reports for whom and how long."""
     decision = lease.decide_as_standby(Seen(a_record(), 4.0, "v"), "me", "x")
     assert decision.act is Act.WAIT
     assert decision.reason == "other holds epoch 7, 11.0 s left"
@@ -43,7 +43,7 @@ def test_a_record_that_ran_out_is_taken() -> None:
 
 
 def test_a_released_record_is_taken_and_its_epoch_goes_on() -> None:
-    """The fencing token never goes back, not over a release either."""
+    """The fencing token never decreases, not even over a release."""
     free = lease.released(a_record(), 5)
     assert lease.decide_as_standby(Seen(free, 0.0, "v"), "me", "x").act is Act.ACQUIRE
     assert lease.acquired(Seen(free, 0.0, "v"), "me", "x", TERMS, 6).epoch == 8
@@ -77,7 +77,7 @@ def test_it_renews_in_time() -> None:
 
 
 def test_a_record_of_this_very_process_is_taken_anew() -> None:
-    """The answer to our own write was lost: nobody else acts on it, and its epoch is not used twice."""
+    """The response to our own write was lost: no other process acts on it, and its epoch is not used twice."""
     mine = Record(holder="me", nonce="x", epoch=7, ttl=15)
     assert lease.decide_as_standby(Seen(mine, 0.0, "v"), "me", "x").act is Act.ACQUIRE
     assert lease.acquired(Seen(mine, 0.0, "v"), "me", "x", TERMS, 6).epoch == 8
@@ -122,7 +122,7 @@ def test_what_another_wrote_is_not_ours(seen: Seen | None) -> None:
 
 
 def test_the_history_tells_each_end() -> None:
-    """Who released told it; who did not was ended by the successor, for the successor's reason."""
+    """A released term has its own end; any other ends with its successor, for the successor's reason."""
     first = lease.begun(Record(holder="a", nonce="1", epoch=1, ttl=15, acquired_ms=10))
     first = lease.ended(
         first, Record(holder="", nonce="", epoch=1, ttl=15, renewed_ms=20, reason="stopped")

@@ -126,7 +126,7 @@ class Instance:
         return self.offset + now * self.rate
 
     def acts(self, now: float) -> bool:
-        """What its workers are told."""
+        """Whether its workers are permitted to act."""
         return lease.may_act(self.held, self.clock(now))
 
     def ask(self, record: Record | None, expected: str | None, now: float) -> Request:
@@ -158,7 +158,7 @@ class Instance:
         self.held, self.leaving = None, True
 
     def release(self, now: float) -> Request:
-        """Let go; nobody waits for the answer."""
+        """Release the lease without waiting for the response."""
         assert self.held is not None
         held, self.held = self.held, None
         request = self.ask(lease.released(held.record, self.wall_ms), held.version, now)
@@ -248,7 +248,7 @@ class World(RuleBasedStateMachine):
         fates=st.lists(st.sampled_from(Fate), max_size=2),
     )
     def turn(self, seconds: float, data: st.DataObject, fates: list[Fate]) -> None:
-        """Time passes, and an instance has its turn; each of its requests has a fate, or is answered at once."""
+        """Time passes, and one instance runs; each of its requests is lost, delayed, or answered at once."""
         self.now += seconds
         instance = self.instance(data)
         if instance is not None:
@@ -256,7 +256,7 @@ class World(RuleBasedStateMachine):
             self.exchange(instance, fates)
 
     def exchange(self, instance: Instance, fates: Sequence[Fate] = ()) -> None:
-        """One turn, with every answer heard that comes."""
+        """One iteration in which every response arrives."""
         request = instance.look(self.now)
         for fate in itertools.chain(fates, itertools.repeat(Fate.DONE)):
             if request is None:
@@ -297,7 +297,7 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.answers)
     @rule(data=st.data())
     def answer_arrives(self, data: st.DataObject) -> None:
-        """However late; a frozen instance hears it when it thaws."""
+        """A response arrives, however late; a frozen instance receives it when it resumes."""
         index = data.draw(st.integers(0, len(self.answers) - 1))
         if not self.answers[index].request.sender.frozen:
             answer = self.answers.pop(index)
@@ -353,11 +353,11 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def epochs_only_grow(self) -> None:
-        """The fencing token never comes twice."""
+        """No fencing token is used twice."""
         assert self.keeper.epochs == sorted(set(self.keeper.epochs))
 
     def teardown(self) -> None:
-        """The network heals and everybody is awake: exactly one acts, and goes on acting."""
+        """The network is healthy and all instances run: exactly one acts, and keeps acting."""
         self.thaw()
         self.requests.clear()
         self.answers.clear()
@@ -381,7 +381,7 @@ def run(
     phases: Sequence[Phase] = tuple(Phase),
     derandomize: bool = False,
 ) -> None:
-    """Run so many schedules.  Raises AssertionError with the shortest that fails."""
+    """Run `count` schedules.  Raises AssertionError with the shortest failing one."""
     run_state_machine_as_test(
         World,
         settings=settings(
@@ -478,7 +478,7 @@ def mutated(name: str) -> Iterator[None]:
 
 
 def a_lost_answer() -> None:
-    """The answer to a renewal is lost, the next one is refused, its sender is cut off, and another takes over."""
+    """The response to a renewal is lost, the next renewal is refused, its sender is cut off, and another takes over."""
     world = World()
     one, other = world.instances = [Instance("a", 1, 0, "1"), Instance("b", 1, 0, "2")]
     world.exchange(one)

@@ -1,4 +1,4 @@
-"""What an operator reads of the library's own words."""
+"""The library's error texts as operators see them."""
 
 from __future__ import annotations
 

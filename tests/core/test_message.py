@@ -75,7 +75,7 @@ OFFERED, ENDED = (
 
 
 def telling(content: Content, at_ms: int = 5, seen: int = 5, sender: str = "") -> Message:
-    """One telling of the message M."""
+    """One copy of the message M."""
     return Message(
         id="M", account="a", thread="t", chat="c", sender=sender, from_me=False, at_ms=at_ms, content=content,
         status=MessageStatus.DELIVERED, seen=seen, wa_id="W",
@@ -92,18 +92,18 @@ def telling(content: Content, at_ms: int = 5, seen: int = 5, sender: str = "") -
     ],
 )
 def test_what_says_more_stays(less: Content, more: Content) -> None:
-    """Whichever came first."""
+    """In either order of arrival."""
     assert merged(telling(less), telling(more)).content == more
     assert merged(telling(more), telling(less)).content == more
 
 
 def test_a_call_stands_where_it_began() -> None:
-    """How it ended is told later."""
+    """Its outcome is reported later."""
     assert merged(telling(ENDED, at_ms=9), telling(OFFERED, at_ms=5)).at_ms == 5
 
 
 def test_a_message_that_could_not_be_read_stays_where_it_was() -> None:
-    """What its sender sends again bears a later time; what came between would be before it."""
+    """The copy that its sender sends again has a later time; the message keeps the earlier one."""
     placeholder = telling(Content(MessageKind.UNDECRYPTABLE), at_ms=5)
     again = telling(Content(MessageKind.TEXT, "hello"), at_ms=9)
     after = merged(placeholder, again)

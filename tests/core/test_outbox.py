@@ -103,7 +103,7 @@ def test_the_table_is_the_law(state: MessageStatus, outcome: Outcome) -> None:
 
 
 def test_a_claim_takes_a_secret_of_its_own() -> None:
-    """Each attempt can be told from the others in the session's database."""
+    """Each attempt is distinguishable in the session's database."""
     entry = advance(an_entry(), Claimed(CLAIM, b"new"))
     assert (entry.claim, entry.secret, entry.attempts) == (CLAIM, b"new", 1)
     assert advance(an_entry(), Claimed(CLAIM)).secret == b"old"
@@ -117,7 +117,7 @@ def test_waiting_costs_no_attempt() -> None:
 
 
 def test_a_message_that_kills_the_worker_twice_is_given_up() -> None:
-    """It would take the account down again and again; other ways not to be sent give up nothing."""
+    """It would crash the account again and again; other failures do not count."""
     died = NotSent("SIGSEGV", died=True)
     once = advance(an_entry(S.SENDING), died)
     assert (once.state, once.deaths) == (S.QUEUED, 1)
@@ -200,7 +200,7 @@ def test_a_refused_outcome_changes_nothing(outcomes: list[Outcome]) -> None:
 
 @given(st.permutations([ReceiptMark.DELIVERED, ReceiptMark.READ, ReceiptMark.PLAYED]))
 def test_receipts_in_any_order_end_in_the_furthest(marks: list[ReceiptMark]) -> None:
-    """And never take a message back."""
+    """They never move a message back."""
     entry = an_entry(S.SENT)
     for mark in marks:
         after = advance(entry, Marked(mark))

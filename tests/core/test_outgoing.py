@@ -247,7 +247,7 @@ def a_message(**more: object) -> Message:
 
 
 def test_a_stored_message_is_a_target() -> None:
-    """Of our own the sender goes without saying; long texts are cut."""
+    """For our own message the sender is empty; long texts are cut."""
     assert target_of(a_message()) == THEIRS
     ours = target_of(a_message(from_me=True, content=Content(MessageKind.TEXT, "x" * 9999)))
     assert (ours.from_me, ours.sender, len(ours.text)) == (True, "", QUOTE_LIMIT)

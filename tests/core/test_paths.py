@@ -54,7 +54,7 @@ def test_wadctl_looks_at_the_nearest_place(
     ids=str,
 )
 def test_wadctl_looks_where_the_daemon_listens(environ: dict[str, str]) -> None:
-    """In the same environment, nothing has to be said twice."""
+    """In the same environment no option is needed twice."""
     assert socket_path(None, environ) == str(defaults(**environ).config.control.socket)
 
 

@@ -1,4 +1,4 @@
-"""Identity: one message is one document, whoever tells of it; and `plan` is total, pure and repeatable."""
+"""Identity: one message is one document, whatever its source; `plan` is total, pure and repeatable."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def put(event: Event, aliases: dict[str, str] | None = None) -> Message:
 
 
 def aliases_of(event: Event) -> list[PutAlias]:
-    """The aliases that an event tells."""
+    """The aliases that an event contains."""
     return [change for change in plan(ACC, event, {}) if isinstance(change, PutAlias)]
 
 
@@ -210,7 +210,7 @@ def test_a_receipt_marks_every_message_it_names() -> None:
 
 
 def test_our_own_receipts_say_what_was_read() -> None:
-    """All of the chat up to that time; that our phone got a message says nothing."""
+    """The whole chat up to that time; a delivery receipt of our phone changes nothing."""
     thread = str(ThreadId.make(ACC, ANN))
     event = ReceiptReceived(("A",), ANN, ME, ReceiptMark.READ, NOON, from_me=True)
     assert plan(ACC, event, {}) == [PutChat(thread, str(ANN), read_ms=NOON)]
@@ -232,7 +232,7 @@ def test_an_amendment_is_no_message(kind: MessageKind) -> None:
 
 
 def test_our_own_amendment_names_nobody() -> None:
-    """Which of our addresses did it depends on the teller."""
+    """Which of our addresses made it depends on the source."""
     content = Content(MessageKind.REACTION, "+", target="T")
     tellings = [
         MessageReceived("OWN", ANN, sender, NOON, content, from_me=True)
@@ -247,7 +247,7 @@ def test_an_amendment_without_a_target_is_kept_as_a_message() -> None:
 
 
 def test_history_is_planned_part_by_part() -> None:
-    """What one part tells of people counts for the next; all was seen before what comes live."""
+    """Aliases of one part apply to the next; all parts count as seen before live events."""
     event = HistoryReceived(
         (AliasReceived(ANN_LID, ANN), received(ANN_LID, ANN_LID), ChatReceived(ANN_LID, name="Ann"))
     )
@@ -260,7 +260,7 @@ def test_history_is_planned_part_by_part() -> None:
 
 
 def test_our_own_message_may_name_no_sender() -> None:
-    """History does not say which of our addresses sent it; the document is the same."""
+    """History does not give the address that sent it; the document is the same."""
     event = MessageReceived("ID", ANN, None, NOON, Content(MessageKind.TEXT), from_me=True)
     by_me = MessageReceived("ID", ANN, ME, NOON, Content(MessageKind.TEXT), from_me=True)
     assert (put(event).sender, put(event).id) == ("", put(by_me).id)
@@ -279,7 +279,7 @@ def test_plan_is_total_and_repeatable(event: Event) -> None:
 
 @given(MESSAGES)
 def test_a_message_is_put_once(event: MessageReceived) -> None:
-    """Behind the aliases it tells, into a thread of its own account; an amendment is put as such."""
+    """After the aliases that it contains, in a thread of its own account; an amendment is put as such."""
     *before, last = plan(ACC, event, {})
     assert all(isinstance(change, PutAlias) for change in before)
     if event.content.kind in AMENDING and event.content.target:

@@ -39,7 +39,7 @@ def test_words_of_the_library(words: str, found: str | None, result: type[SendRe
     ],
 )
 def test_what_is_not_the_messages_fault(words: str, unrelated: bool) -> None:
-    """A disk or a connection that is not there says nothing against the message."""
+    """A missing disk or connection does not count against the message."""
     assert classify(words, None) == NotSent(words, unrelated=unrelated)
 
 

@@ -1,4 +1,4 @@
-"""Where a session lies, and who leaves its account alone."""
+"""The location of a session, and which instances must not run the account."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_who_leaves_it_alone(
 
 @given(st.one_of(st.none(), st.text()))
 def test_it_is_never_elsewhere_where_it_is(jid: str | None) -> None:
-    """Whatever lies there."""
+    """Whatever session is stored there."""
     assert not is_elsewhere(THERE, "b", jid)
 
 

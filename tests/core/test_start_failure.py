@@ -1,4 +1,4 @@
-"""How a start that failed is judged: tried again or not, after which pause, and what is said of it."""
+"""A failed start: whether it is retried, after which pause, and its status line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SENTENCES = st.text(max_size=200).map(lambda text: " ".join(text.split()))
 
 @pytest.mark.parametrize("name", ["wad.service", "wad-http.service"])
 def test_mistakes_are_not_tried_again(name: str) -> None:
-    """Only those that the unit tells systemd of, too (RestartPreventExitStatus=)."""
+    """Only the exit codes in the unit's RestartPreventExitStatus=."""
     unit = (UNITS / name).read_text()
     told = re.findall(r"^RestartPreventExitStatus=(.+)$", unit, re.MULTILINE)
     assert {int(code) for line in told for code in line.split()} == FINAL
@@ -39,13 +39,13 @@ def test_pauses_grow_to_half_a_minute() -> None:
 
 @given(SENTENCES, st.none() | st.integers(0, 30))
 def test_what_is_announced_can_be_read(reason: str, pause: int | None) -> None:
-    """wadctl finds reason and pause in the line, whatever the reason says."""
+    """wadctl parses reason and pause from the line, whatever the reason contains."""
     assert parse(str(StartFailure(reason, pause))) == StartFailure(reason, pause)
 
 
 @given(st.text())
 def test_a_line_is_one_line_and_short(reason: str) -> None:
-    """systemd takes a line of at most 4 kB."""
+    """systemd accepts a line of at most 4 kB."""
     line = str(StartFailure(reason * 100, 8))
     assert "\n" not in line
     assert len(line) < 2000
@@ -55,5 +55,5 @@ def test_a_line_is_one_line_and_short(reason: str) -> None:
     "line", ["", "active, 3 of 3 accounts connected, backlog 0", "cannot start: it", "starting"]
 )
 def test_other_lines_announce_no_failure(line: str) -> None:
-    """What the line says while wad runs is no reason why it does not."""
+    """The status line of a running daemon is not a failure."""
     assert parse(line) is None

@@ -16,7 +16,7 @@ from wad.core.token import Role, fresh, hashed, is_list, named, parse
 
 
 def test_a_token_is_long_and_random() -> None:
-    """43 characters of 32 random bytes, which a URL or a header takes as they are."""
+    """43 characters from 32 random bytes, valid in a URL and in a header."""
     one, other = fresh(secrets.token_bytes), fresh(secrets.token_bytes)
     assert one != other
     assert one.startswith("wad_")

@@ -1,4 +1,4 @@
-"""Who guesses tokens waits, and nobody else does."""
+"""Responses to wrong tokens are delayed; responses to valid tokens are not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = http_settings(tokens=str(named("ops", Role.ADMIN, TOKEN)))
 
 
 class Time:
-    """Seconds that pass when somebody waits."""
+    """A clock that advances when a caller waits."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -94,7 +94,7 @@ def test_many_addresses_are_counted_in_total() -> None:
 
 
 def test_places_are_few() -> None:
-    """What is held takes memory: 16 of one address, 64 in total, then none."""
+    """Delayed responses take memory: 16 per address, 64 in total."""
     guesses = Guesses(Time())
     pauses = [guesses.wrong("192.0.2.1") for _ in range(1000)]
     assert sum(bool(pause) for pause in pauses) == ADDRESS.slots == guesses.held
@@ -108,7 +108,7 @@ def test_places_are_few() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 9000), st.booleans(), st.floats(0, 30)), max_size=300))
 def test_it_remembers_no_more_than_it_may(events: list[tuple[int, bool, float]]) -> None:
-    """Whatever comes, in whatever order, counts stay within their bounds."""
+    """Whatever arrives, in whatever order, the counters stay within their bounds."""
     time = Time()
     guesses = Guesses(time)
     held: list[str] = []
@@ -199,7 +199,7 @@ async def test_a_caller_who_goes_away_gives_their_place_back() -> None:
 
 
 async def test_no_token_is_no_guess() -> None:
-    """A browser that was not asked yet, and a scraper without a token, are told so at once."""
+    """A browser before the login and a scraper without a token get their response at once."""
     time = Time()
     gate = Authenticator(SETTINGS, None, time, time.sleep)
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""The frames between processes: what was encoded comes back, and nothing else passes."""
+"""The frames between processes: an encoded frame decodes to itself, and nothing else is accepted."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_an_error_keeps_its_class_and_hint() -> None:
 
 
 def test_an_unknown_code_is_a_plain_error() -> None:
-    """An error of a newer version still says its sentence."""
+    """An error of a newer version keeps its text."""
     (frame,) = decode(framed([1, 1, {"code": "later", "message": "hm"}, None]), [])
     assert isinstance(frame, Response)
     assert type(frame.error) is WadError
@@ -123,7 +123,7 @@ def nested(depth: int, *, maps: bool = False) -> Any:
     "shape", [lambda v: [0, 1, "m", v], lambda v: [1, 1, v, None], lambda v: [2, "m", v]]
 )
 def test_deep_nesting_is_refused(shape: Callable[[Any], Any], maps: bool) -> None:
-    """Lists in lists overflow nobody's stack, wherever they stand in a frame."""
+    """Nested lists overflow no stack, wherever they are in a frame."""
     with pytest.raises(BadInput, match="deep"):
         decode(framed(shape(nested(100, maps=maps))), [])
     decode(framed([2, "m", nested(20, maps=maps)]), [])
@@ -217,7 +217,7 @@ def count(value: Any) -> int:
     ],
 )
 def test_ids_methods_and_errors_out_of_their_range(shape: list[Any]) -> None:
-    """Ids are positive and have 63 bits, methods have a name, errors have words, no value a type of its own."""
+    """Ids are positive and have 63 bits, methods have a name, errors have texts, no value has an extension type."""
     with pytest.raises(InvalidData):
         decode(framed(shape), [])
 

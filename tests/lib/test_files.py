@@ -75,7 +75,7 @@ def test_what_lies_at_the_new_name_is_not_written_into(
 def test_a_disk_that_refuses_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """The error has a type and says what to look at."""
+    """The error has a type and a hint."""
     file = tmp_path / "file"
     write_file(file, b"before")
 

@@ -83,7 +83,7 @@ QUESTIONS: list[Callable[[Spool], object]] = [
 
 @pytest.mark.parametrize("question", range(len(QUESTIONS)))
 def test_a_spool_that_is_changed_while_it_is_open(tmp_path: Path, question: int) -> None:
-    """Each question to it ends, and says that it is damaged."""
+    """Each query ends, and raises Damaged."""
     path = a_spool(tmp_path / "spool.db")
     with closing(Spool.open(path)) as spool:
         changed(path, *[statement for table in TABLES for statement in in_place_of(table)])

@@ -17,7 +17,7 @@ from wad.lib.loops import Loop, Loops
 
 
 class Naps:
-    """A clock whose sleeps take no time, and which pauses were made."""
+    """A clock whose sleeps take no time, and a list of the pauses."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -146,7 +146,7 @@ async def test_the_error_of_a_task_group_is_named_by_its_first_cause() -> None:
 
 
 async def test_a_loop_outlives_the_cancelling_of_what_it_waits_for() -> None:
-    """Whoever cancels something that it waits for does not end it; whoever cancels the loop does."""
+    """Cancelling something that it awaits does not end it; cancelling the loop does."""
     naps, tries = Naps(), 0
     loops = Loops(naps.clock, naps.sleep)
 
@@ -215,7 +215,7 @@ async def test_a_loop_that_turns_without_progress_is_stuck() -> None:
 
 
 async def test_a_loop_that_fails_again_and_again_is_stuck_whatever_else_succeeds() -> None:
-    """Until a minute goes by without a failure."""
+    """Until a minute passes without a failure."""
     naps = Naps()
     loops = Loops(naps.clock, naps.sleep)
 
@@ -266,7 +266,7 @@ async def test_failures_are_counted_by_name_and_account() -> None:
 
 
 async def test_an_error_of_work_that_ends_by_itself_is_recent_for_five_minutes() -> None:
-    """It is counted; nobody has to wait for it."""
+    """It is counted, without an awaiter."""
     clock = FakeClock()
     loops = Loops(clock)
 
@@ -287,7 +287,7 @@ async def test_an_error_of_work_that_ends_by_itself_is_recent_for_five_minutes()
 async def test_errors_that_end_in_no_hands_are_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Those of callbacks, of tasks that nobody awaits, and of threads."""
+    """Errors of callbacks, of tasks without an awaiter, and of threads."""
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     loops = Loops(FakeClock())
     loops.install()
@@ -309,7 +309,7 @@ async def test_errors_that_end_in_no_hands_are_counted(
 
 @pytest.mark.parametrize("kind", [KeyError, Unavailable])
 async def test_a_loop_that_fails_on_its_way_out_goes(kind: type[Exception]) -> None:
-    """Also one that catches all that goes wrong: an error while it is cancelled keeps nothing alive."""
+    """Also a loop that catches every error: an error during cancellation does not keep it alive."""
     loops, begun = Loops(SystemClock()), asyncio.Event()
 
     async def body(loop: Loop) -> None:

@@ -32,7 +32,7 @@ def test_what_is_left_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     [(open_files.RESERVED + 3, True), (open_files.RESERVED + 2, False), (0, False)],
 )
 def test_the_last_ones_are_kept(monkeypatch: pytest.MonkeyPatch, left: int, enough: bool) -> None:
-    """Whoever comes with an account gets none of them."""
+    """Accounts get none of the reserve."""
     limited(monkeypatch, left)
     if enough:
         open_files.check_left(3)

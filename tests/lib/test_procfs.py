@@ -1,4 +1,4 @@
-"""What a process uses, as /proc says."""
+"""Memory and processor time of a process, from /proc."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_this_process() -> None:
 
 
 def test_how_long_a_process_waited_for_a_processor(proc: Path) -> None:
-    """All its threads together; one that ends meanwhile is left out, and a process that is gone waits for nothing."""
+    """All threads together; a thread that ends meanwhile is left out, and an ended process gives 0."""
     for thread, text in (("7", "5 1500000000 9\n"), ("8", "5 500000000 9\n"), ("9", "")):
         (proc / "7" / "task" / thread).mkdir(parents=True)
         (proc / "7" / "task" / thread / "schedstat").write_text(text)

@@ -50,13 +50,13 @@ def test_a_part_of_it_is_nothing(file: bytes, length: int) -> None:
 
 
 def test_another_secret_does_not_open_it(file: bytes) -> None:
-    """It says that the secret may be the wrong one."""
+    """The error names the wrong secret as a possible cause."""
     with pytest.raises(BadInput, match="the secret is wrong"):
         sealed.unseal(file, SECRET + "!")
 
 
 def test_a_short_secret_is_refused() -> None:
-    """It would soon be guessed; the hint tells how to make a better one."""
+    """It is easily guessed; the hint shows how to create a better one."""
     with pytest.raises(BadInput, match="at least 12") as caught:
         sealed.seal(b"", "12345678901", os.urandom, CHEAP)
     assert "urandom" in caught.value.hint
@@ -102,7 +102,7 @@ def test_a_key_costs_what_owasp_names_first() -> None:
 
 @given(st.tuples(*[st.integers(0, 255)] * 3))
 def test_a_file_cannot_ask_for_more_than_is_bearable(numbers: tuple[int, int, int]) -> None:
-    """Twice the memory and four times the time of our own, whatever its head says."""
+    """Twice the memory and four times the time of our own, whatever its head contains."""
     cost = sealed.Cost(*numbers)
     if cost.is_bearable:
         assert cost.memory <= 256 << 20

@@ -41,7 +41,7 @@ async def begun(daemon: Daemon) -> subprocess.Popen[bytes]:
 
 
 def is_free(daemon: Daemon) -> bool:
-    """Whether nobody holds the lease."""
+    """Whether the lease is free."""
     file = daemon.state / "lease.json"
     return not file.exists() or json.loads(file.read_text())["holder"] == ""
 
@@ -63,7 +63,7 @@ def test_every_signal_that_would_end_it_is_among_them() -> None:
 
 
 async def test_a_signal_that_means_nothing_is_said_and_ignored(tmp_path: Path) -> None:
-    """Each once; it goes on, and stops in order."""
+    """Each is logged once; the daemon goes on, and stops gracefully."""
     async with a_daemon(tmp_path, engine="simulator") as daemon:
         assert daemon.process is not None
         pid = daemon.process.pid

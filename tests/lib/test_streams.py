@@ -1,4 +1,4 @@
-"""Streams that are closed, full or cut off, and arguments that are no text: one line, an exit code, no traceback."""
+"""Streams that are closed, full or disconnected, and arguments that are not text: one line and an exit code."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def shell(daemon: Daemon, line: str | bytes) -> subprocess.CompletedProces
     ],
 )
 async def test_a_full_disk(daemon: Daemon, command: str) -> None:
-    """Whoever redirects into it must not take half an answer for a whole one."""
+    """A redirected command must not leave half an answer without an error."""
     done = await shell(daemon, f"{command} >/dev/full")
     assert done.returncode == 74
     assert done.stderr.endswith(b": cannot write: No space left on device\n")

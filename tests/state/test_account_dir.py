@@ -1,4 +1,4 @@
-"""What lies on the disk for an account: nothing is ever deleted, and no card is worth more than a session."""
+"""The account directories: no account is ever deleted, and a card never costs a session."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_damaged_card_is_kept_beside_the_new_one(homes: AccountDirs) -> None:
 def test_a_damaged_card_is_set_aside_when_the_account_is_opened(
     homes: AccountDirs, kind: str
 ) -> None:
-    """An operator sees the copy, whoever would have written the card next."""
+    """The operator sees the copy, even if no other write of the card follows."""
     home = homes.create(CARD)
     file = home.card_file
     file.unlink()
@@ -121,7 +121,7 @@ def test_a_damaged_card_is_set_aside_when_the_account_is_opened(
 
 
 def test_a_name_that_deceives_is_escaped(homes: AccountDirs) -> None:
-    """A card of before may hold any name: it can be shown, and the file stays as it is until somebody renames it."""
+    """An old card may contain any name: it is shown escaped, and the file stays until the account is renamed."""
     home = homes.create(AccountCard(id="shop", name="\x1b[31mShop\n\u202eevil"))
     before = home.card_file.read_bytes()
     assert home.card().name == "\\x1b[31mShop\\n\\u202eevil"
@@ -263,7 +263,7 @@ def test_the_latest_removal_is_restored(homes: AccountDirs) -> None:
 
 @pytest.mark.parametrize("left", ["account.json", "session.db", "spool.db"])
 def test_restoring_never_replaces_an_account(homes: AccountDirs, left: str) -> None:
-    """Whatever lies under the id now stays there."""
+    """A present account with the id stays."""
     homes.create(CARD)
     homes.remove("acc-1", "20260101T000000Z")
     (homes.root / "acc-1").mkdir()
@@ -325,7 +325,7 @@ def test_setting_aside_half_way_parts_nothing(
 
 
 def test_one_daemon_has_the_directory(tmp_path: Path) -> None:
-    """The second is told who is there; when the first goes, it may."""
+    """The second gets an error with the holder's pid; when the first ends, the second may start."""
     with StateLock(tmp_path, "boot-1"):
         assert (tmp_path / "wad.lock").read_text() == f"{os.getpid()} boot-1\n"
         with pytest.raises(AnotherDaemon, match=f"pid {os.getpid()}"), StateLock(tmp_path, "b2"):
@@ -394,7 +394,7 @@ def test_a_writable_directory_stays_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_missing_directory_is_unwritable(tmp_path: Path) -> None:
-    """The hint says what to look at."""
+    """The hint names what to check."""
     with pytest.raises(StateUnwritable, match="nowhere") as refused:
         check_writable(tmp_path / "nowhere")
     assert re.search(r"owner.*mode.*space.*ls -ld .*df -h", refused.value.hint)
@@ -404,7 +404,7 @@ def test_a_missing_directory_is_unwritable(tmp_path: Path) -> None:
 def test_a_disk_that_refuses_is_unwritable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """It is really written and synced, and the probe goes even then."""
+    """The probe is really written and synced, and is deleted even after an error."""
     monkeypatch.setattr(os, "fsync", failing(code))
     with pytest.raises(StateUnwritable, match=re.escape(os.strerror(code))):
         check_writable(tmp_path)
@@ -414,7 +414,7 @@ def test_a_disk_that_refuses_is_unwritable(
 def test_a_home_on_a_full_disk_is_unwritable(
     homes: AccountDirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Creating says so, and can be tried again."""
+    """Creation raises an error, and can be repeated."""
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", failing(errno.ENOSPC))
         with pytest.raises(StateUnwritable):

@@ -83,7 +83,7 @@ def test_whatever_is_left_of_a_stopped_accounts_card_it_stays_stopped(
 async def test_a_stopped_account_whose_card_is_lost_stays_stopped(
     tmp_path: Path, damage: str
 ) -> None:
-    """Status says why; an operator's word settles it, and outlives a restart."""
+    """Status gives the reason; an operator's command resolves it, and survives a restart."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
@@ -107,7 +107,7 @@ async def test_a_stopped_account_whose_card_is_lost_stays_stopped(
 
 
 async def test_a_stopped_account_is_settled_by_stopping_it(tmp_path: Path) -> None:
-    """Then it is an operator's word like any other."""
+    """Then it is stopped by an operator like any other."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         (account.home.card_file).write_text("{")
@@ -122,7 +122,7 @@ async def test_a_stopped_account_is_settled_by_stopping_it(tmp_path: Path) -> No
 async def test_a_card_that_cannot_be_read_now_is_left_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No handle is left, say: nothing is set aside, nothing is written over it, and it counts once it can be read."""
+    """Without file descriptors, say: nothing is set aside or overwritten, and the card is valid once it is readable."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.keeper.settle()

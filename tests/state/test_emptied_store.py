@@ -63,7 +63,7 @@ async def test_a_store_in_use_is_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", ["cursors VALUES ('acc', 'g', 1)", "meta VALUES ('epoch', 1)"])
 def test_a_store_of_an_earlier_version_is_not(tmp_path: Path, row: str) -> None:
-    """It has no note of its first start; whatever it holds says that it was in use."""
+    """It has no note of its first start; its contents show that it was in use."""
     store = tmp_path / "wad.db"
     _emptied(store, STEPS)
     with closing(sqlite3.connect(store)) as db, db:
@@ -73,7 +73,7 @@ def test_a_store_of_an_earlier_version_is_not(tmp_path: Path, row: str) -> None:
 
 
 def test_what_cannot_be_read_is_no_empty_store(tmp_path: Path) -> None:
-    """Whoever opens it says what is wrong with it."""
+    """Opening it reports the error."""
     store = tmp_path / "wad.db"
     store.write_bytes(b"no database at all" * 100)
     watch_beginning(store, 2, SystemClock())

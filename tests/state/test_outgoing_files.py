@@ -1,4 +1,4 @@
-"""Files to send: whole or not there, and gone when nobody needs them."""
+"""Outgoing files: complete or absent, and deleted when no message needs them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def put(media: OutgoingFiles, data: bytes, size: int = PIECE_LIMIT) -> str
 
 
 def files(root: Path) -> set[str]:
-    """What lies there whole."""
+    """The complete files."""
     return {path.name for path in root.iterdir() if path.is_file()}
 
 
@@ -55,7 +55,7 @@ def files(root: Path) -> set[str]:
 def test_a_file_in_pieces_is_the_file(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, size: int
 ) -> None:
-    """However it is cut, it lies under its hash, and is read back."""
+    """However it is cut, it is stored under its hash, and can be read."""
     root = tmp_path_factory.mktemp("media")
 
     async def body() -> str:
@@ -67,7 +67,7 @@ def test_a_file_in_pieces_is_the_file(
 
 
 async def test_each_piece_says_how_far_it_is(tmp_path: Path) -> None:
-    """The hash comes with the last one; until then there is no file."""
+    """The last response has the hash; until then there is no file."""
     media = await opened(tmp_path)
     upload = media.begin(IMAGE, 5)
     assert await media.put(upload, 0, b"abc") == UploadProgress(upload, 3)
@@ -78,7 +78,7 @@ async def test_each_piece_says_how_far_it_is(tmp_path: Path) -> None:
 
 
 async def test_only_the_next_piece_is_taken(tmp_path: Path) -> None:
-    """Wrong order, nothing, too much, and an upload that is not there, each has its error; the upload goes on."""
+    """A wrong order, an empty chunk, a too long one and an unknown upload have their own errors; the upload goes on."""
     media = await opened(tmp_path)
     upload = media.begin(IMAGE, 5)
     with pytest.raises(Conflict, match="begins at byte 0"):
@@ -182,7 +182,7 @@ async def test_what_nobody_needs_goes(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_ends_the_upload(tmp_path: Path) -> None:
-    """The error says so, and what had arrived makes room again."""
+    """The error gives the reason, and the received part is deleted."""
     with a_disk(tmp_path / "disk", "100k") as disk:
         media = await opened(disk / "media")
         upload = media.begin(IMAGE, 300_000)

@@ -1,4 +1,4 @@
-"""Whose the state is: nobody else runs wad there, and what is somebody else's is named with what mends it."""
+"""Ownership of the state: another user cannot run wad there, and foreign files are reported with the fix."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_root_on_another_user_s_state_is_refused(theirs: Path) -> None:
 
 
 def test_each_directory_counts(tmp_path: Path, theirs: Path) -> None:
-    """Sessions may lie elsewhere."""
+    """The sessions may be in another directory."""
     with pytest.raises(Denied):
         check_owner((tmp_path / "new", theirs), 0, no_service)
 
@@ -132,7 +132,7 @@ def a_state(directory: Path) -> Path:
 
 
 def test_a_state_that_is_all_ours(tmp_path: Path) -> None:
-    """Nothing to say."""
+    """There are no problems."""
     state = a_state(tmp_path)
     found = foreign((state / "sessions", state), os.geteuid())
     assert found == ForeignFile((), ())

@@ -1,4 +1,4 @@
-"""The durable inbox: what was acknowledged is there, whoever is killed, and damage costs only what it hit."""
+"""The spool: acknowledged events survive every kill, and damage affects only the damaged rows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ANN = Jid.parse("40700000001@s.whatsapp.net")
 
 
 def event(number: int) -> bytes:
-    """A translation, as it lies in a spool."""
+    """A translation as it is stored in a spool."""
     content = Content(MessageKind.TEXT, f"text {number}")
     return encode(MessageReceived(f"ID{number}", ANN, ANN, number, content))
 
@@ -53,7 +53,7 @@ def put(spool: Spool, number: int, *, untranslated: bool = False, size: int = 30
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a spool may lie."""
+    """The path of a spool."""
     return tmp_path / "spool.db"
 
 
@@ -130,7 +130,7 @@ def test_the_backlog_is_what_lies_after_the_cursor(spool: Spool) -> None:
 
 
 def test_which_ids_lie_in_the_spool(spool: Spool) -> None:
-    """Only those that were asked for; rows without an id are nobody."""
+    """Only the requested ones; rows without an id do not count."""
     put(spool, 1)
     spool.append(received_ms=1, kind="receipt", wa_id="", raw=b"", event=None)
     assert spool.has_ids(["ID1", "ID2", ""]) == {"ID1"}
@@ -138,7 +138,7 @@ def test_which_ids_lie_in_the_spool(spool: Spool) -> None:
 
 
 def test_the_size_includes_the_log(spool: Spool, path: Path) -> None:
-    """As long as rows lie in the write-ahead log, they are counted there."""
+    """Rows in the write-ahead log are counted."""
     put(spool, 1, size=100_000)
     assert spool.size_bytes() > max(100_000, path.stat().st_size)
 
@@ -153,7 +153,7 @@ def arrival(number: int, **changes: object) -> Arrival:
 
 
 def test_a_batch_is_stored_in_order(spool: Spool) -> None:
-    """One transaction; its newest row is told."""
+    """In one transaction, which returns the newest row."""
     assert spool.take(arrival(number) for number in (3, 1, 2)) == 3
     assert [row.wa_id for row in spool.after(0, 10)] == ["ID3", "ID1", "ID2"]
 
@@ -194,7 +194,7 @@ def test_a_batch_that_fails_leaves_nothing(spool: Spool) -> None:
 
 
 def test_an_id_without_anything_to_keep_is_known(spool: Spool) -> None:
-    """It is no row, it came nevertheless, and is forgotten when the comparison has passed it."""
+    """It is not a row, but its id is known until the comparison has passed it."""
     spool.take([Arrival(0, "heard", "EMPTY"), arrival(1), Arrival(0, "heard", "EMPTY2")])
     assert spool.has_ids(["EMPTY", "EMPTY2", "ID1", "X"]) == {"EMPTY", "EMPTY2", "ID1"}
     assert spool.backlog(0).rows == 1
@@ -213,7 +213,7 @@ def test_how_far_the_comparison_got(path: Path) -> None:
 
 
 def test_whether_the_rows_are_still_there(spool: Spool) -> None:
-    """Nothing can be said of messages whose rows may be gone."""
+    """Nothing is known about messages whose rows may be pruned."""
     assert not spool.pruned_after(0)
     seqs = [put(spool, number) for number in range(4)]
     assert not spool.pruned_after(0)
@@ -238,7 +238,7 @@ def test_the_bytes_of_one_kind(spool: Spool) -> None:
 
 
 def test_pruning_keeps_what_is_not_recorded(spool: Spool) -> None:
-    """Nothing behind the cursor goes, however old."""
+    """No row after the cursor is deleted, however old."""
     seqs = [put(spool, number) for number in range(5)]
     assert spool.prune(seqs[2], before_ms=1000, limit=100) == 3
     assert [row.seq for row in spool.after(0, 10)] == seqs[3:]
@@ -306,13 +306,13 @@ def test_nobody_else_may_read_the_file(path: Path) -> None:
 
 
 def test_every_commit_is_synced(spool: Spool) -> None:
-    """A power cut takes nothing back: write-ahead log, synchronous=FULL."""
+    """A power cut loses nothing: write-ahead log, synchronous=FULL."""
     assert spool._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert spool._db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_a_newer_file_is_refused_and_left_alone(path: Path) -> None:
-    """It is not damaged, so nobody may set it aside."""
+    """It is not damaged, so it must not be set aside."""
     Spool.open(path).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version=77")
@@ -392,7 +392,7 @@ def test_many_threads_may_append_at_once(spool: Spool) -> None:
 
 
 def test_a_closed_spool_answers_with_an_error(path: Path) -> None:
-    """Closing is idempotent; whoever comes late is told."""
+    """Closing is idempotent; a later call raises an error."""
     spool = Spool.open(path)
     spool.close()
     spool.close()
@@ -445,7 +445,7 @@ while True:
 
 
 def test_what_was_acknowledged_survives_kill_9(path: Path) -> None:
-    """Twelve times in a row, with a reader on the file: every number that was told is readable."""
+    """Twelve times in a row, with a reader on the file: every acknowledged number is readable."""
     told: set[int] = set()
     with closing(Spool.open(path)) as daemon:
         for round_ in range(12):
@@ -469,7 +469,7 @@ def test_what_was_acknowledged_survives_kill_9(path: Path) -> None:
 
 
 def test_a_row_that_was_set_aside_is_kept_until_an_operator_decides(spool: Spool) -> None:
-    """It is counted and named, and no pruning takes it."""
+    """It is counted and listed, and never pruned."""
     seqs = [put(spool, number, untranslated=number == 2) for number in (1, 2, 3)]
     spool.set_aside(seqs[0], "it cannot be decoded", 77)
     assert spool.counts() == (1, 1)
@@ -515,7 +515,7 @@ def test_a_text_that_cannot_be_read_hides_no_row(spool: Spool, path: Path) -> No
 def test_a_value_of_another_type_hides_no_row(
     spool: Spool, path: Path, column: str, value: str
 ) -> None:
-    """A damaged page may say that a number is where the bytes were; whoever lists, shows or records goes on."""
+    """A damaged page may contain a number instead of bytes; listing, showing and recording go on."""
     for number in range(3):
         put(spool, number)
     with closing(sqlite3.connect(path)) as db:

@@ -49,7 +49,7 @@ def test_rows_around_the_damage_are_saved(path: Path) -> None:
 
 
 def test_raw_bytes_are_saved_too(path: Path) -> None:
-    """What was never translated comes along whole."""
+    """Untranslated rows are copied completely."""
     with closing(Spool.open(path)) as spool:
         put(spool, 5, untranslated=True)
     with closing(Spool.open(path.with_name("new.db"))) as into:
@@ -131,7 +131,7 @@ def test_a_file_that_does_not_say_which_it_is_is_saved_whole(path: Path) -> None
 def test_after_an_error_it_goes_on_where_it_was(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that is full in the middle: each row comes once, however often it is tried, and by whom."""
+    """A full disk in the middle: each row is copied once, however often and by whatever process it is tried."""
     monkeypatch.setattr("wad.state.spool_salvage._STRIDE", 50)
     a_long_one(path)
     with closing(Spool.open(path)) as spool:
@@ -192,7 +192,7 @@ def test_what_was_unreadable_before_an_error_counts_after_it(
 
 @pytest.mark.parametrize("code", ["SQLITE_CANTOPEN", "SQLITE_NOMEM", "SQLITE_BUSY"])
 def test_what_may_pass_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """No handle or no memory is left: that says nothing of the file, and it is tried again."""
+    """A lack of file descriptors or memory says nothing about the file, and is retried."""
     a_long_one(path, 3)
 
     def fail(*_: object, **__: object) -> object:

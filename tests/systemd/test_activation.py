@@ -31,7 +31,7 @@ def closed(found: dict[str, list[socket.socket]]) -> None:
 
 
 def test_sockets_come_by_name(passed: tuple[int, list[socket.socket]]) -> None:
-    """Each is what its unit's FileDescriptorName= says, and listens on what systemd bound."""
+    """Each has the FileDescriptorName= of its unit, and listens on systemd's address."""
     first, made = passed
     environ = {"LISTEN_PID": "7", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "control:http"}
     found = passed_sockets(environ, 7, first)
@@ -67,7 +67,7 @@ def test_what_is_not_meant_for_us_is_left_alone(environ: dict[str, str]) -> None
 
 
 def test_sockets_without_names_come_under_none(passed: tuple[int, list[socket.socket]]) -> None:
-    """Names are an addition of systemd's; without them no door takes a socket for its own."""
+    """Without names no listener uses a socket."""
     first, _ = passed
     found = passed_sockets({"LISTEN_PID": "7", "LISTEN_FDS": "2"}, 7, first)
     names = set(found)

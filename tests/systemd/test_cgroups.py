@@ -50,7 +50,7 @@ def test_the_daemon_has_the_most_weight(mount: Path) -> None:
 
 
 def test_beside_version_1(mount: Path, tmp_path: Path) -> None:
-    """Where both versions are mounted, version 2 lies below `unified`."""
+    """Where both versions are mounted, version 2 is below `unified`."""
     (tmp_path / "hybrid").mkdir()
     (mount / "system.slice").rename(tmp_path / "hybrid" / "unified")
     groups = divide(100, own(mount, "1:cpu:/x\n0::/wad.service\n"), tmp_path / "hybrid")
@@ -71,7 +71,7 @@ def test_nothing_to_divide(mount: Path, text: str) -> None:
 
 
 def test_a_kernel_that_refuses_is_told(mount: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The accounts work without limits, and the log says that they have none."""
+    """The accounts work without limits, and the log reports it."""
     (mount / "system.slice" / "wad.service" / "daemon").touch()
     with caplog.at_level(logging.WARNING):
         divided = divide(100, own(mount), mount)
@@ -109,7 +109,7 @@ def test_a_kernel_that_refuses_is_told(mount: Path, caplog: pytest.LogCaptureFix
 def test_what_a_worker_is_held_to(
     mount: Path, memory: int, offered: str, limits: WorkerLimits
 ) -> None:
-    """As far as the machine counts; what was wanted and cannot be is said."""
+    """The limits that the machine supports; a missing one has its reason."""
     (mount / "system.slice" / "wad.service" / "cgroup.controllers").write_text(f"{offered}\n")
     assert divide(memory, own(mount), mount).limits == limits
 
@@ -183,7 +183,7 @@ def test_a_group_that_is_still_used_stays(groups: Groups) -> None:
 
 
 def test_how_long_a_worker_waited_for_a_processor(tmp_path: Path) -> None:
-    """As its group says; a kernel that does not count says nothing."""
+    """From its group; 0 if the kernel does not count it."""
     groups = Groups(tmp_path, 0)
     assert groups.starved("a") == 0.0
     pressure = tmp_path / "worker-a" / "cpu.pressure"

@@ -27,7 +27,7 @@ FULL = StateUnwritable("/var/lib/wad: no space left on device")
 
 
 class Systemd:
-    """Takes what it is told, and holds one socket of each kind as a socket unit does."""
+    """A model of systemd: it receives notifications, and holds one socket of each kind as a socket unit does."""
 
     def __init__(self, directory: Path) -> None:
         self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -48,7 +48,7 @@ class Systemd:
         )
 
     def messages(self) -> list[str]:
-        """What was told until now."""
+        """The notifications so far."""
         found = []
         while select.select([self.told], [], [], 0)[0]:
             found.append(self.told.recv(4096).decode())
@@ -90,7 +90,7 @@ def fail(
 
 
 def test_a_mistake_shuts_every_socket_down(systemd: Systemd, tmp_path: Path) -> None:
-    """systemd then fails their units; nobody starts wad again by connecting."""
+    """systemd then fails their units, and a connection does not start wad again."""
     assert systemd.hung_up() == [False, False]
     assert fail(systemd, MISTAKE, FailedStarts(tmp_path)) == []
     assert systemd.hung_up() == [True, True]
@@ -155,13 +155,13 @@ def test_a_count_of_another_day_is_none(tmp_path: Path) -> None:
 
 
 def test_without_a_runtime_directory_nothing_is_counted(systemd: Systemd) -> None:
-    """RuntimeDirectory= may be gone by a drop-in; systemd's own pause is left."""
+    """A drop-in may remove RuntimeDirectory=; systemd's own pause remains."""
     starts = FailedStarts(runtime_directory({}))
     assert [fail(systemd, FULL, starts) for _ in range(3)] == [[], [], []]
 
 
 def test_a_stop_ends_the_pause(systemd: Systemd, tmp_path: Path) -> None:
-    """With success: it is systemd that said so."""
+    """With exit code 0, since systemd ordered it."""
     fail(systemd, FULL, FailedStarts(tmp_path))
 
     def stopped(_: float) -> None:
@@ -182,7 +182,7 @@ def test_of_several_errors_at_once_the_first_is_named(systemd: Systemd, tmp_path
 
 
 def test_started_by_hand_it_just_ends(tmp_path: Path) -> None:
-    """The error is complained of, and raised; nobody waits."""
+    """The error is printed and raised, without a pause."""
     complained: list[Exception] = []
     environ = {"RUNTIME_DIRECTORY": str(tmp_path)}
     with pytest.raises(BadConfig), announced(environ, os.getpid(), complained.append):

@@ -62,7 +62,7 @@ def test_a_wish_that_nothing_fulfils(
 
 
 def test_a_name_becomes_addresses(tmp_path: Path) -> None:
-    """systemd takes no names."""
+    """systemd accepts no names."""
     loaded = settings(tmp_path, {}, '[http]\naddress = "localhost"\nport = 9191\n')
     assert Address("127.0.0.1", 9191) in wanted(loaded, USUAL)
 
@@ -82,7 +82,7 @@ def test_a_name_becomes_addresses(tmp_path: Path) -> None:
 def test_most_starts_cost_a_few_lines_of_shell(
     tmp_path: Path, environ: dict[str, str], config: str, looks: bool
 ) -> None:
-    """Python runs where a port or an address may be named; that it is not there tells the two apart here."""
+    """Python runs only if a port or an address may be set; here its absence shows whether it ran."""
     script = (TOP / "packaging" / "debian" / "http-socket").read_text()
     (tmp_path / "http-socket").write_text(script.replace("/usr/lib/wad/", "/nonexistent/"))
     (tmp_path / "wad.toml").write_text(config)
@@ -96,7 +96,7 @@ def test_most_starts_cost_a_few_lines_of_shell(
 def test_the_unit_is_made_once_and_taken_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """systemd is told of each change, and of nothing else."""
+    """systemd is notified of each change, and of nothing else."""
     calls = tmp_path / "calls"
     command = tmp_path / "bin" / "systemctl"
     command.parent.mkdir()

@@ -114,7 +114,7 @@ def test_a_field_that_is_not_given_is_not_there(journald: Journald, stderr: Text
 
 
 def test_numbers_are_masked_in_every_field(journald: Journald, stderr: TextIO) -> None:
-    """Text, fields and traceback: a log holds nobody's number."""
+    """Text, fields and traceback: the log contains no phone number."""
     try:
         fail("15550000042 again")
     except ValueError:
@@ -137,7 +137,7 @@ def test_a_traceback_is_one_record(journald: Journald, stderr: TextIO) -> None:
 
 
 def test_a_journal_that_is_gone_loses_no_line(journald: Journald, stderr: TextIO) -> None:
-    """The record goes to stderr, which systemd reads, too."""
+    """The record is written to stderr, which systemd also reads."""
     journald.path.unlink()
     logging.getLogger("wad.test").error("up", extra={"account": "a1"})
     stderr.seek(0)

@@ -47,7 +47,7 @@ def _logger(name: str) -> logging.Logger:
 
 @pytest.fixture
 def stream() -> io.StringIO:
-    """A log at `debug` that is no journal."""
+    """A log at `debug` that is not the journal."""
     stream = io.StringIO()
     install("debug", {}, stream)
     return stream
@@ -55,7 +55,7 @@ def stream() -> io.StringIO:
 
 @pytest.fixture
 def journal() -> Iterator[TextIO]:
-    """A log whose stream is the one that JOURNAL_STREAM names; the journal's own socket is gone."""
+    """A log whose stream is the one in JOURNAL_STREAM, without the journal's own socket."""
     with tempfile.TemporaryFile("w+") as stream:
         stat = os.fstat(stream.fileno())
         environ = {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}
@@ -96,7 +96,7 @@ def test_line_begins_with_the_time_in_utc(stream: io.StringIO) -> None:
 def test_line_in_the_journal_begins_with_its_priority(
     journal: TextIO, level: int, priority: int
 ) -> None:
-    """The journal has a clock of its own and wants `<N>`."""
+    """The journal has a clock of its own and needs `<N>`."""
     log.log(level, "up")
     assert lines(journal) == [f"<{priority}>wad.test: up"]
 
@@ -148,7 +148,7 @@ def test_arguments_fields_and_tracebacks_are_masked(stream: io.StringIO) -> None
 
 
 def test_the_name_of_a_file_that_was_set_aside_can_be_read(stream: io.StringIO) -> None:
-    """Whoever has to look at it finds it by what the log says."""
+    """The operator finds the file by the name in the log."""
     log.warning("set aside as %s", "spool.db.damaged-20261125T101010Z-02")
     assert lines(stream)[0].endswith(" as spool.db.damaged-20261125T101010Z-02")
 
@@ -178,7 +178,7 @@ def test_level_can_be_changed(stream: io.StringIO) -> None:
 
 
 def test_debug_lines_of_libraries_stay_out(stream: io.StringIO) -> None:
-    """They may hold what is said in a chat."""
+    """They may contain message bodies."""
     logging.getLogger("uvicorn").debug("body")
     assert lines(stream) == []
 
@@ -190,7 +190,7 @@ def test_unknown_level_is_refused() -> None:
 
 
 def test_levels_are_those_of_the_configuration() -> None:
-    """What the file may say is what the log understands."""
+    """The log accepts every level that the configuration accepts."""
     from wad.config import SETTINGS
 
     check = SETTINGS["log.level"].check
@@ -219,7 +219,7 @@ def test_error_of_a_thread_is_logged(stream: io.StringIO) -> None:
 
 
 def test_error_of_a_task_that_nobody_awaits_is_logged(stream: io.StringIO) -> None:
-    """asyncio's own complaint takes the same way."""
+    """asyncio's own report uses the same log."""
 
     async def failing() -> None:
         fail()
@@ -261,7 +261,7 @@ def test_warning_of_python_is_logged(stream: io.StringIO) -> None:
 
 
 def test_error_that_ends_the_process_is_logged() -> None:
-    """The last line tells why."""
+    """The last line gives the reason."""
     script = (
         "from wad.systemd.log import install; install('info', {}); raise ValueError('40712345678')"
     )

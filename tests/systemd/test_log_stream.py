@@ -1,4 +1,4 @@
-"""Whoever logs waits for nobody: the log's stream may hang, fill up or be gone."""
+"""Logging never blocks: the log's stream may hang, fill up or close."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENT = 30.0
 
 
 class Slow(io.StringIO):
-    """A stream that hangs until it is let go on; `begun` once somebody writes."""
+    """A stream that hangs until it is released; `begun` once a write has started."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class Slow(io.StringIO):
 
 @pytest.fixture
 def slow() -> Iterator[Slow]:
-    """It goes on in the end."""
+    """A slow stream that is released at the end."""
     stream = Slow()
     yield stream
     stream.may.set()
 
 
 def test_lines_come_in_their_order() -> None:
-    """All of them, whoever logs."""
+    """All lines, from every thread."""
     behind = io.StringIO()
     stream = LogStream(behind)
     lines = [f"line {number}\n" for number in range(1000)]
@@ -50,7 +50,7 @@ def test_lines_come_in_their_order() -> None:
 
 
 def test_nobody_waits_for_a_stream_that_hangs(slow: Slow) -> None:
-    """What waits is bounded; what is beyond that is counted, and told where the lines are missing."""
+    """The buffer is bounded; dropped lines are counted, and reported where they are missing."""
     stream = LogStream(slow, most=100)
     stream.write("first\n")
     assert slow.begun.wait(PATIENT)
@@ -80,7 +80,7 @@ def test_nobody_waits_for_a_pipe_that_nobody_reads() -> None:
 
 
 class Gone(io.StringIO):
-    """A stream that nobody reads any more."""
+    """A stream without a reader."""
 
     tries = 0
 
@@ -90,7 +90,7 @@ class Gone(io.StringIO):
 
 
 def test_a_stream_that_is_gone_ends_nothing() -> None:
-    """What it does not take is lost; the next lines are tried all the same."""
+    """Lines that it refuses are lost; the next lines are tried."""
     gone = Gone()
     stream = LogStream(gone)
     for _ in range(3):
@@ -100,7 +100,7 @@ def test_a_stream_that_is_gone_ends_nothing() -> None:
 
 
 def test_a_process_that_ends_has_written_its_last_words() -> None:
-    """Also those of an error that nobody caught."""
+    """Also those of an uncaught error."""
     script = """
 import sys
 from wad.systemd.log import install

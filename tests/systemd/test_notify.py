@@ -1,4 +1,4 @@
-"""What systemd hears, over a real socket."""
+"""Notifications to systemd, over a real socket."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_watchdog_is_fed(systemd: Systemd, notifier: Notifier) -> None:
 
 
 def test_stopping_is_said(systemd: Systemd, notifier: Notifier) -> None:
-    """STOPPING=1 tells that the end is meant."""
+    """STOPPING=1 marks an intended end."""
     notifier.stopping()
     assert systemd.heard() == b"STOPPING=1"
 
 
 def test_reloading_carries_the_monotonic_time(systemd: Systemd, notifier: Notifier) -> None:
-    """Type=notify-reload wants the time with it."""
+    """Type=notify-reload requires the time."""
     notifier.reloading()
     assert systemd.heard() == b"RELOADING=1\nMONOTONIC_USEC=7000"
 
@@ -88,7 +88,7 @@ def test_status_cannot_forge_another_message(systemd: Systemd, notifier: Notifie
 
 
 def test_notify_socket_is_not_left_for_children(systemd: Systemd) -> None:
-    """Only the main process speaks to systemd."""
+    """Only the main process notifies systemd."""
     environ = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "1"}
     Notifier(environ).close()
     assert environ == {"WATCHDOG_USEC": "1"}
@@ -130,7 +130,7 @@ def test_a_socket_out_of_reach_is_logged(tmp_path: Path, caplog: pytest.LogCaptu
 def test_a_message_that_is_lost_is_logged(
     systemd: Systemd, notifier: Notifier, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When systemd closes its end, the caller goes on and the log tells."""
+    """If systemd closes its end, the caller goes on and the loss is logged."""
     systemd.socket.close()
     notifier.watchdog()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
