@@ -30,10 +30,10 @@ from wad.core.lease import LeaseTerms
 from wad.core.problem import Problem, ProblemTimes
 from wad.core.quarantine import Source
 from wad.engine import EngineOptions, open_engine
-from wad.flow.accounts.account import AccountOptions, Surroundings
 from wad.flow.accounts.accounts import Accounts
 from wad.flow.accounts.importing import Imports
 from wad.flow.accounts.moving import Moving
+from wad.flow.accounts.surroundings import AccountOptions, Surroundings
 from wad.flow.accounts.worker_renewal import Renewal
 from wad.flow.event_bus import Bus
 from wad.flow.inbound.backfill import Backfills, Pace
@@ -193,7 +193,7 @@ class Daemon:
     def _quarantine_sources(self) -> list[Source]:
         """The sources of quarantined items."""
         own = [] if self.store.quarantine is None else [self.store.quarantine]
-        return [*own, *(account.kept for account in self.accounts.all())]
+        return [*own, *(account.quarantine for account in self.accounts.all())]
 
     @property
     def warnings(self) -> list[str]:
@@ -289,8 +289,8 @@ class Daemon:
                 log.error("%s", error)  # noqa: TRY400, the sentence is complete
             self.sessions_writable = False
         for account in self.accounts.all():
-            if account.kept.is_worth_a_look:  # an operator may have moved copies away
-                await account.kept.look()
+            if account.quarantine.has_copies:  # an operator may have moved copies away
+                await account.quarantine.list_copies()
 
 
 def _room_mb(directory: Path) -> float:
@@ -315,7 +315,7 @@ def _full(directories: Sequence[Path], least_mb: int) -> str:
 def _account_options(loaded: LoadedConfig) -> AccountOptions:
     engine, inbound = loaded.config.engine, loaded.config.inbound
     return AccountOptions(
-        patience=RetryDelays(
+        retry_delays=RetryDelays(
             base=engine.retry_base, cap=engine.retry_cap, library=engine.connect_timeout
         ),
         pairing_window=engine.pairing_window,

@@ -54,9 +54,9 @@ async def test_an_import_needs_a_good_name(tmp_path: Path) -> None:
         found = imports(world)
         upload = found.put("", sample.files().items())
         with pytest.raises(BadInput, match="control character"):
-            await found.look(upload, ImportOptions(name=EVIL))
+            await found.plan(upload, ImportOptions(name=EVIL))
         upload = found.put("", changed(name=EVIL).items())
-        assert (await found.look(upload, ImportOptions())).name == SHOWN
+        assert (await found.plan(upload, ImportOptions())).name == SHOWN
 
 
 def sealed(**card: Any) -> bytes:

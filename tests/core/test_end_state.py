@@ -81,7 +81,7 @@ class Machine:
             self.on_disk, paired=self.paired, was_paired=self.jid, now=self.now, wall_ms=self.wall_ms,
             version=version,
         )  # fmt: skip
-        self.tell(Begin(self.paired, "", found))
+        self.handle(Begin(self.paired, "", found))
 
     def restart(self, away_s: float, version: str = VERSION) -> None:
         """The process ends, and another begins."""
@@ -118,7 +118,7 @@ def test_restarts_change_nothing_of_it(
     machine = Machine()
     machine.begin()
     for event, seconds in events:
-        machine.tell(event)
+        machine.handle(event)
         machine.passes(seconds)
         if machine.status.state is State.PASSIVE:
             machine.begin()
@@ -148,7 +148,7 @@ def test_another_version_of_wad_may_be_taken() -> None:
     machine = Machine()
     machine.paired = machine.jid = True
     machine.begin()
-    machine.tell(Outdated("WhatsApp refuses this version"))
+    machine.handle(Outdated("WhatsApp refuses this version"))
     machine.restart(1)
     assert str(machine.status.state) == "outdated"
     machine.restart(1, version="2.0")
@@ -189,7 +189,7 @@ async def bring_to_rest(world: World, account: Account, event: Input) -> None:
     """What happens to it."""
     if isinstance(event, LoggedOut):
         account.home.session_db.unlink()
-    account.tell(event)
+    account.handle(event)
     await until(lambda: account.worker is None, "its worker's end")
 
 
@@ -284,7 +284,7 @@ async def test_a_disk_that_refuses_hides_no_end(
         account = await world.connected()
         with monkeypatch.context() as patched:
             patched.setattr(AccountDir, "write_card", full)
-            account.tell(Replaced())
+            account.handle(Replaced())
             await until(lambda: account.keeper.failure, "the disk refuses")
             assert account.status.state == "replaced"
             assert account.home.card().ended is None

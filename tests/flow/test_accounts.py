@@ -105,7 +105,7 @@ async def test_an_order_while_it_begins_is_obeyed(
         if order == "stop":
             await account.stop()
         else:
-            account.leave()
+            account.begin_removal()
         go.set()
         await beginning
         assert account.status.state == ("stopped" if order == "stop" else "passive")
@@ -136,7 +136,7 @@ async def test_replaced_is_not_fought(tmp_path: Path) -> None:
     """When another client takes the session, the account stops until the operator starts it."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        account.tell(connection.Replaced())
+        account.handle(connection.Replaced())
         await until(lambda: account.worker is None, "no worker")
         assert account.status.state == "replaced"
         await account.start()
@@ -230,7 +230,7 @@ async def test_a_reference_that_means_two_is_a_conflict(tmp_path: Path) -> None:
         world.homes.create(AccountCard(id="three", name="third", phone="+15550000001"))
         ghosts = [world.homes.get(ident) for ident in ("one", "two", "three")]
         for home in ghosts:
-            await world.accounts.adopt(home)
+            await world.accounts.take_over(home)
         with pytest.raises(Conflict, match="'one' is the id of one and the name of two"):
             world.accounts.find("one")
         with pytest.raises(Conflict, match="number of one and the number of three"):
@@ -491,7 +491,7 @@ async def test_paired_again_as_soon_as_it_is_logged_out(
     monkeypatch.setattr(SimulatedWorker, "stop", slowly)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        account.tell(connection.LoggedOut("by the phone"))
+        account.handle(connection.LoggedOut("by the phone"))
         asyncio.get_running_loop().call_later(0.05, go.set)
         await account.ended()
         await account.pair()

@@ -11,7 +11,7 @@ import pytest
 from tests.support.small_world import PATIENT, ShiftedClock, a_world, until
 from wad.api.views.problems import problems_of
 from wad.core.errors import StateUnwritable
-from wad.flow.accounts.card_keeper import AGAIN, CardKeeper
+from wad.flow.accounts.card_keeper import RETRY, CardKeeper
 from wad.lib.loops import Loops
 from wad.lib.threads import ThreadPool
 from wad.state.account_dir import AccountDir, AccountDirs
@@ -130,8 +130,8 @@ async def test_what_the_disk_refuses_is_told_and_tried_again(
         account.keeper.note(push_name="new")
         await until(lambda: account.keeper.failure, "the disk refuses it")
         assert "card_unwritten" in [one.code for one in problems_of(account)]
-        assert account.keeper.again_at is not None
-        assert account.keeper.again_at <= account.clock.monotonic() + AGAIN
+        assert account.keeper.retry_at is not None
+        assert account.keeper.retry_at <= account.clock.monotonic() + RETRY
         disk.full = False
         account.keeper.hurry()
         await until(lambda: not account.keeper.failure, "it is written")

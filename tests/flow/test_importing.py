@@ -44,7 +44,7 @@ async def test_a_new_account_starts_at_once(tmp_path: Path) -> None:
     """It has the directory's name, which with the reference is the account's id, and its identity."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
-        account, intent = await found.make(upload, HERE)
+        account, intent = await found.run(upload, HERE)
         assert (account.id, intent.existing) == ("account_prod_1", None)
         card = account.home.card()
         assert (card.name, card.phone, card.enabled) == ("Shop", "+15550000001", True)
@@ -65,27 +65,27 @@ async def test_the_id(wish: ImportOptions, ident: str, tmp_path: Path) -> None:
     """The requested name, else the directory's name if it is valid, else one made from the number."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
-        assert (await found.look(upload, wish)).ident == ident
+        assert (await found.plan(upload, wish)).ident == ident
 
 
 async def test_the_name(tmp_path: Path) -> None:
     """The requested name, else the push name, else the number; a name is never used twice."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
-        assert (await found.look(upload, ImportOptions(name="Front"))).name == "Front"
+        assert (await found.plan(upload, ImportOptions(name="Front"))).name == "Front"
         await world.accounts.add("Shop")
-        assert (await found.look(upload, ImportOptions())).name == "+15550000001"
-        with pytest.raises(Conflict, match="already has the name 'Shop'"):
-            await found.look(upload, ImportOptions(name="Shop"))
+        assert (await found.plan(upload, ImportOptions())).name == "+15550000001"
+        with pytest.raises(Conflict, match="named 'Shop' already"):
+            await found.plan(upload, ImportOptions(name="Shop"))
 
 
 async def test_looking_changes_nothing(tmp_path: Path) -> None:
     """And the files stay for the import."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
-        await found.look(upload, HERE)
+        await found.plan(upload, HERE)
         assert list(world.homes.root.iterdir()) == []
-        await found.make(upload, HERE)
+        await found.run(upload, HERE)
 
 
 # --- an existing account --------------------------------------------------------------------------
@@ -97,7 +97,7 @@ async def test_an_account_without_a_session_takes_it(tmp_path: Path) -> None:
         account = await world.accounts.add("Front", phone="+15550000001", ident="account_prod_1")
         await account.stop()
         found, upload = brought(world)
-        same, intent = await found.make(upload, HERE)
+        same, intent = await found.run(upload, HERE)
         assert same is account
         assert intent.existing is account
         assert account.card.name == "Front"
@@ -112,11 +112,11 @@ async def test_a_session_is_never_replaced(tmp_path: Path) -> None:
         await until(lambda: account.status.qr, "a QR code")
         found, upload = brought(world)
         with pytest.raises(Conflict, match="being paired"):
-            await found.look(upload, HERE)
+            await found.plan(upload, HERE)
         world.worker(account).scan()
         before = account.home.session_db.read_bytes()
         with pytest.raises(Conflict, match="has a session already"):
-            await found.make(upload, HERE)
+            await found.run(upload, HERE)
         assert account.home.session_db.read_bytes() == before
 
 
@@ -135,7 +135,7 @@ async def test_a_pairing_that_begins_meanwhile_wins(
 
         monkeypatch.setattr(world.engine, "write_session", and_pair)
         with pytest.raises(Conflict, match="being paired"):
-            await found.make(upload, HERE)
+            await found.run(upload, HERE)
         assert account.status.state == "awaiting_scan"
 
 
@@ -145,12 +145,12 @@ async def test_one_number_is_one_account(tmp_path: Path) -> None:
         await world.accounts.add("front", phone="+15550000001", ident="front")
         found, upload = brought(world)
         with pytest.raises(Conflict, match="is account front already"):
-            await found.look(upload, HERE)
+            await found.plan(upload, HERE)
         learnt = await world.connected("other", phone="")
         number = learnt.card.jid.partition(":")[0]
         found, upload = brought(world, changed(id=f"{number}:1@s.whatsapp.net"))
         with pytest.raises(Conflict, match=f"is account {learnt.id} already"):
-            await found.look(upload, HERE)
+            await found.plan(upload, HERE)
 
 
 async def test_an_account_of_another_number_takes_no_session(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ async def test_an_account_of_another_number_takes_no_session(tmp_path: Path) -> 
         await world.accounts.add("front", phone="+15550000009", ident="account_prod_1")
         found, upload = brought(world)
         with pytest.raises(Conflict, match=r"is \+15550000009, and this is a session of"):
-            await found.look(upload, HERE)
+            await found.plan(upload, HERE)
 
 
 # --- the files ------------------------------------------------------------------------------------
@@ -172,8 +172,8 @@ async def test_files_come_in_parts_and_are_forgotten(tmp_path: Path) -> None:
         *first, last = sample.files().items()
         upload = found.put("", first)
         assert found.put(upload, [last]) == upload
-        await found.make(upload, HERE)
-        for again in (found.look, found.make):
+        await found.run(upload, HERE)
+        for again in (found.plan, found.run):
             with pytest.raises(NotFound, match="not here"):
                 await again(upload, HERE)
         with pytest.raises(NotFound):
@@ -195,9 +195,9 @@ async def test_damaged_files_are_refused_unless_left_out(tmp_path: Path) -> None
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world, sample.files() | {"pre-key-9.json": b""})
         with pytest.raises(BadInput, match=r"pre-key-9\.json is empty"):
-            await found.look(upload, HERE)
+            await found.plan(upload, HERE)
         assert world.accounts.all() == []
-        _, intent = await found.make(
+        _, intent = await found.run(
             upload, ImportOptions(directory="account_prod_1", skip_damaged=True)
         )
         assert intent.carried.damaged == ["pre-key-9.json is empty"]
@@ -218,7 +218,7 @@ async def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
         monkeypatch.setattr(world.engine, "write_session", fail)
         with pytest.raises(EngineFailure):
-            await found.make(upload, HERE)
+            await found.run(upload, HERE)
         assert list(world.homes.root.iterdir()) == []
         assert world.accounts.all() == []
 
@@ -230,7 +230,7 @@ async def test_a_lease_that_goes_meanwhile(tmp_path: Path) -> None:
             await world.accounts.add("Front", ident="account_prod_1")
             found, upload = brought(world)
         with pytest.raises(Passive, match="nothing was done"):
-            await found.make(upload, HERE)
+            await found.run(upload, HERE)
         (account,) = world.accounts.all()
         assert not account.home.has_session()
         assert account.worker is None
@@ -242,8 +242,8 @@ async def test_a_directory_that_is_no_account_is_left_alone(tmp_path: Path) -> N
         (world.homes.root / "account_prod_1").mkdir()
         (world.homes.root / "account_prod_1" / "notes").write_text("mine")
         found, upload = brought(world)
-        with pytest.raises(Conflict, match="is not an account"):
-            await found.make(upload, HERE)
+        with pytest.raises(Conflict, match="is no account"):
+            await found.run(upload, HERE)
         assert (world.homes.root / "account_prod_1" / "notes").read_text() == "mine"
         assert not (world.homes.root / ".incoming").exists()
 
@@ -301,7 +301,7 @@ async def test_a_kill_leaves_an_account_or_none(
         found, upload = brought(world)
         with monkeypatch.context() as patched:
             left = snapshots(world, tmp_path, patched)
-            await found.make(upload, HERE)
+            await found.run(upload, HERE)
     made = 0
     for sessions in left:
         async with a_world(sessions.parent) as world, world.leading():
@@ -312,7 +312,7 @@ async def test_a_kill_leaves_an_account_or_none(
             made += not paired
             if not paired:
                 found, upload = brought(world)
-                paired = [(await found.make(upload, HERE))[0]]
+                paired = [(await found.run(upload, HERE))[0]]
             await _connected(paired[0])
             assert paired[0].card.name == ("Front" if existing else "Shop")
             assert list(world.homes.root.glob(".incoming/*/session.db")) == []

@@ -143,8 +143,8 @@ async def test_an_untranslatable_event_is_kept_and_counted(tmp_path: Path) -> No
         assert account.inbound.untranslated == 1
         (problem,) = [one for one in problems_of(account) if one.code == "untranslated"]
         assert (problem.figures, degraded([problem])) == ((1,), False)
-        (item,) = await account.kept.items()
-        await account.kept.drop(item.id)
+        (item,) = await account.quarantine.items()
+        await account.quarantine.drop(item.id)
         assert "untranslated" not in [one.code for one in problems_of(account)]
 
 
@@ -229,7 +229,7 @@ async def test_the_spool_is_opened_once_for_all_who_ask(tmp_path: Path) -> None:
             on_recorded=lambda messages: None, on_answer=lambda answer: None, on_damaged=lambda error: None,
             on_replaced=lambda: False, on_gap=no_gap,
         )  # fmt: skip
-        await asyncio.gather(inbound.kept(1), inbound.kept(1), inbound.row(1))
+        await asyncio.gather(inbound.quarantined(1), inbound.quarantined(1), inbound.row(1))
         await inbound.close()
         assert len(opened) == 1
 
@@ -258,7 +258,7 @@ async def test_a_spool_that_is_set_aside_while_it_is_opened_is_not_read(
             return await cursor(ident)
 
         monkeypatch.setattr(world.store, "cursor", closing)
-        await inbound.kept(1)
+        await inbound.quarantined(1)
         assert len(opened) == 2
         with pytest.raises(Unavailable, match="closed"):
             opened[0].last_seq()
@@ -384,7 +384,7 @@ async def test_a_row_that_cannot_be_recorded_is_stepped_over(tmp_path: Path, bad
         assert account.inbound.set_aside == 1
         assert (account.inbound.error, account.restarts) == ("", 0)
         assert any("could not be recorded" in warning for warning in account.warnings)
-        (item,) = await account.kept.items()
+        (item,) = await account.quarantine.items()
         assert item.name == "row 2: message BAD"
         assert item.reason
         assert sorted(path.name for path in account.home.path.glob("*damaged*")) == []
@@ -436,7 +436,7 @@ async def test_a_bad_item_costs_a_chunk_of_history_that_item(tmp_path: Path, bad
         append_bytes(account, chunk)
         append(account, text(20))
         await until(lambda: account.inbound.recorded == 9, "eight of nine, and what follows")
-        (item,) = await account.kept.items()
+        (item,) = await account.quarantine.items()
         assert item.reason.startswith("1 of 9 items: ")
         assert account.inbound.set_aside == 1
 
@@ -451,9 +451,9 @@ async def test_a_row_that_was_set_aside_is_known_to_the_next_process(tmp_path: P
     async with a_world(tmp_path, boot="boot2") as world, world.leading():
         account = world.accounts.find(ident)
         await until(lambda: account.inbound.set_aside == 1, "the row, known from the spool")
-        (item,) = await account.kept.items()
-        await account.kept.drop(item.id)
-        assert (account.inbound.set_aside, account.kept.count) == (0, 0)
+        (item,) = await account.quarantine.items()
+        await account.quarantine.drop(item.id)
+        assert (account.inbound.set_aside, account.quarantine.count) == (0, 0)
 
 
 async def test_a_kept_row_is_recorded_with_todays_code(tmp_path: Path) -> None:
@@ -468,10 +468,10 @@ async def test_a_kept_row_is_recorded_with_todays_code(tmp_path: Path) -> None:
             return encode(text(8, TOO_LATE) if raw == b"bad" else text(7))
 
         world.engine.translate = translate  # type: ignore[method-assign]
-        bad, good = await account.kept.items()
-        assert await account.kept.retry(good.id) == "recorded, with 1 new messages"
+        bad, good = await account.quarantine.items()
+        assert await account.quarantine.retry(good.id) == "recorded, with 1 new messages"
         with pytest.raises(BadInput):
-            await account.kept.retry(bad.id)
+            await account.quarantine.retry(bad.id)
         assert account.inbound.set_aside == 1
         assert (await world.store.totals(account.id)).messages == 1
 
@@ -515,7 +515,7 @@ async def test_a_store_with_a_fault_does_not_spin_over_a_row_without_changes(
         await until(lambda: account.inbound.error, "an error in status")
         monkeypatch.setattr(world.store, "record", good)
         await until(lambda: account.inbound.error == "", "no error any more")
-        (item,) = await account.kept.items()
+        (item,) = await account.quarantine.items()
         assert item.reason == "no words"
 
 
@@ -597,12 +597,12 @@ async def test_the_notice_of_a_copy_goes_with_it(tmp_path: Path) -> None:
             await until(
                 lambda: sum(one.code == "notice" for one in account.problems) == 2, "notices"
             )
-            (item,) = await account.kept.items()
+            (item,) = await account.quarantine.items()
             if act == "drop":
-                await account.kept.drop(item.id)
+                await account.quarantine.drop(item.id)
             else:
                 Path(item.name).rename(tmp_path / "elsewhere")
-                await account.kept.look()
+                await account.quarantine.list_copies()
             assert not [one.code for one in account.problems]
 
 
@@ -613,16 +613,16 @@ async def test_copies_that_cannot_be_listed_are_not_forgotten(
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         account._spool_damaged(Damaged("spool.db is damaged"))
-        await until(lambda: account.kept.copies, "the copy")
+        await until(lambda: account.quarantine.copies, "the copy")
 
         def fail(*_: object) -> object:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "scandir", fail)
-            await account.kept.look()
+            await account.quarantine.list_copies()
         assert {"set_aside", "copies_unknown"} <= {one.code for one in account.problems}
-        await account.kept.look()
+        await account.quarantine.list_copies()
         assert "copies_unknown" not in {one.code for one in account.problems}
 
 
@@ -640,8 +640,8 @@ async def test_a_damaged_spool_is_saved_from_the_cursor_on(tmp_path: Path) -> No
         append(account, text(77))
         await until(lambda: account.inbound.recorded == 51, "the next message")
         assert account.inbound.duplicates == 0
-        assert len(account.kept.copies) == damaged_copies.KEPT
+        assert len(account.quarantine.copies) == damaged_copies.KEPT
         assert any("copies of files were set aside" in warning for warning in account.warnings)
-        for item in await account.kept.items():
-            await account.kept.drop(item.id)
+        for item in await account.quarantine.items():
+            await account.quarantine.drop(item.id)
         assert [problem.code for problem in account.problems] == []

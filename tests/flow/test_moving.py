@@ -30,8 +30,8 @@ async def exported(world: World, account: Account) -> bytes:
     """Stop it, and export its session."""
     await account.stop()
     moving = Moving(world.accounts, os.urandom)
-    sealed = await moving.pack(account, SECRET)
-    await moving.give_up(account)
+    sealed = await moving.export(account, SECRET)
+    await moving.finish_export(account)
     return sealed
 
 
@@ -39,11 +39,11 @@ async def imported(world: World, sealed: bytes, secret: str = SECRET) -> Account
     """Upload it in two pieces, and import it."""
     moving = Moving(world.accounts, os.urandom)
     half = len(sealed) // 2
-    upload, whole = moving.take_piece("", len(sealed), 0, sealed[:half])
+    upload, whole = moving.add_piece("", len(sealed), 0, sealed[:half])
     assert not whole
-    upload, whole = moving.take_piece(upload, len(sealed), half, sealed[half:])
+    upload, whole = moving.add_piece(upload, len(sealed), half, sealed[half:])
     assert whole
-    return await moving.unpack(upload, secret)
+    return await moving.import_session(upload, secret)
 
 
 async def test_it_moves(tmp_path: Path, known: Known) -> None:
@@ -81,7 +81,7 @@ async def test_what_runs_is_not_given_away(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         with pytest.raises(Conflict, match="its session is in use") as caught:
-            await Moving(world.accounts, os.urandom).pack(account, SECRET)
+            await Moving(world.accounts, os.urandom).export(account, SECRET)
         assert caught.value.hint == f"wadctl account stop {account.id}"
 
 
@@ -91,10 +91,10 @@ async def test_what_has_run_since_is_not_given_away(tmp_path: Path) -> None:
         account = await world.connected()
         await account.stop()
         moving = Moving(world.accounts, os.urandom)
-        await moving.pack(account, SECRET)
+        await moving.export(account, SECRET)
         account.home.session_db.write_bytes(b"moved on")
         with pytest.raises(Conflict, match="has changed since"):
-            await moving.give_up(account)
+            await moving.finish_export(account)
         assert account.home.session_db.exists()
 
 
@@ -103,7 +103,7 @@ async def test_without_a_session_there_is_nothing_to_give(tmp_path: Path) -> Non
     async with a_world(tmp_path) as world, world.leading():
         account = await world.accounts.add("shop")
         with pytest.raises(Conflict, match="has no session here"):
-            await Moving(world.accounts, os.urandom).pack(account, SECRET)
+            await Moving(world.accounts, os.urandom).export(account, SECRET)
 
 
 async def test_a_session_is_not_written_over_another(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_a_session_is_not_written_over_another(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
-        sealed = await Moving(world.accounts, os.urandom).pack(account, SECRET)
+        sealed = await Moving(world.accounts, os.urandom).export(account, SECRET)
         with pytest.raises(Conflict, match="has a session here already"):
             await imported(world, sealed)
         await account.start()
@@ -151,14 +151,14 @@ async def test_pieces_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     """Of another upload, out of order, too many, too large."""
     async with a_world(tmp_path) as world:
         moving = Moving(world.accounts, os.urandom)
-        upload, _ = moving.take_piece("", 10, 0, b"12345")
+        upload, _ = moving.add_piece("", 10, 0, b"12345")
         for ident, offset, data in (("x", 5, b"1"), (upload, 4, b"1"), (upload, 5, b"123456")):
             with pytest.raises(BadInput, match="not the next bytes"):
-                moving.take_piece(ident, 10, offset, data)
+                moving.add_piece(ident, 10, offset, data)
         with pytest.raises(BadInput, match="as a whole"):
-            await moving.unpack(upload, SECRET)
+            await moving.import_session(upload, SECRET)
         with pytest.raises(BadInput, match="at most"):
-            moving.take_piece("", 1 << 40, 0, b"x" * PIECE_LIMIT)
+            moving.add_piece("", 1 << 40, 0, b"x" * PIECE_LIMIT)
 
 
 async def test_what_was_not_exported_is_not_given_up(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ async def test_what_was_not_exported_is_not_given_up(tmp_path: Path) -> None:
         account = await world.accounts.add("shop")
         moving = Moving(world.accounts, lambda size: bytes(size))
         with pytest.raises(Conflict, match="was not exported"):
-            await moving.give_up(account)
+            await moving.finish_export(account)
 
 
 async def test_an_import_that_outlives_the_reign_starts_nothing(

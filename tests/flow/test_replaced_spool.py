@@ -33,7 +33,7 @@ def codes(account: Account) -> list[str]:
 async def running(directory: Path, boot: str) -> AsyncIterator[tuple[World, Account]]:
     """A world with one account that is connected."""
     async with a_world(directory, boot=boot) as world, world.leading():
-        account = world.accounts.here("acc-15550000001") or await world.connected()
+        account = world.accounts.get("acc-15550000001") or await world.connected()
         await until(lambda: account.status.state == "connected", "connected")
         yield world, account
 
@@ -143,11 +143,11 @@ async def test_it_is_told_until_an_operator_has_seen_it(tmp_path: Path) -> None:
         async with running(tmp_path, boot) as (world, account):
             assert "inbox_gap" in codes(account)
     async with running(tmp_path, "four") as (world, account):
-        (item,) = await account.kept.items()
-        assert (item.id, account.kept.count) == (f"{account.id}/gap", 1)
-        assert "another file" in await account.kept.show(item.id)
-        await account.kept.drop(item.id)
-        assert (codes(account), account.kept.count) == ([], 0)
+        (item,) = await account.quarantine.items()
+        assert (item.id, account.quarantine.count) == (f"{account.id}/gap", 1)
+        assert "another file" in await account.quarantine.show(item.id)
+        await account.quarantine.drop(item.id)
+        assert (codes(account), account.quarantine.count) == ([], 0)
     async with running(tmp_path, "five") as (world, account):
         assert codes(account) == []
 
@@ -162,7 +162,9 @@ async def test_an_empty_spool_beside_its_log_is_set_aside_with_it(tmp_path: Path
     cut(account.home.spool_db)
     log.write_bytes(data)
     async with running(tmp_path, "two") as (world, account):
-        (aside,) = [one for one in account.kept.copies if one.path.name.startswith("spool.db")]
+        (aside,) = [
+            one for one in account.quarantine.copies if one.path.name.startswith("spool.db")
+        ]
         assert aside.path.with_name(f"{aside.path.name}-wal").read_bytes() == data
         assert "set_aside" in codes(account)
         await receive(world, account, "B")

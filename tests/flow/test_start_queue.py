@@ -24,9 +24,9 @@ async def test_a_few_at_once_in_the_order_in_which_they_came() -> None:
     turns, come = StartQueue(2), list[int]()
     waiting = [turns.wait(lambda number=number: come.append(number)) for number in range(5)]  # type: ignore[misc]
     assert come == [0, 1]
-    waiting[1].leave()
-    waiting[0].leave()
-    waiting[0].leave()  # a second call frees nothing
+    waiting[1].release()
+    waiting[0].release()
+    waiting[0].release()  # a second call frees nothing
     assert come == [0, 1, 2, 3]
     assert turns.waiting == 1
 
@@ -35,9 +35,9 @@ async def test_who_does_not_want_any_more_is_passed_over() -> None:
     """An account that was stopped while it waited."""
     turns = StartQueue(1)
     first, second, third = (turns.wait(nothing) for _ in range(3))
-    second.leave()
-    first.leave()
-    assert (second.has_come, third.has_come) == (False, True)
+    second.release()
+    first.release()
+    assert (second.is_granted, third.is_granted) == (False, True)
 
 
 async def test_a_person_is_not_kept_waiting() -> None:
@@ -45,8 +45,8 @@ async def test_a_person_is_not_kept_waiting() -> None:
     turns = StartQueue(1)
     running, again = turns.wait(nothing), turns.wait(nothing)
     person = turns.wait(nothing, first=True)
-    running.leave()
-    assert (person.has_come, again.has_come) == (True, False)
+    running.release()
+    assert (person.is_granted, again.is_granted) == (True, False)
 
 
 async def test_a_start_that_says_nothing_gives_way() -> None:
@@ -54,7 +54,7 @@ async def test_a_start_that_says_nothing_gives_way() -> None:
     turns = StartQueue(1, hold=0.01)
     turns.wait(nothing)
     next_one = turns.wait(nothing)
-    await until(lambda: next_one.has_come, "the turn")
+    await until(lambda: next_one.is_granted, "the turn")
 
 
 @given(st.lists(st.integers(0, 30), max_size=80), st.integers(1, 5))
@@ -69,14 +69,14 @@ def test_nobody_is_forgotten(acts: list[int], width: int) -> None:
                 all_of_them.append(turns.wait(nothing, first=act % 5 == 0))
             else:
                 index = act % len(all_of_them)
-                all_of_them[index].leave()
+                all_of_them[index].release()
                 gone.add(index)
             present = [turn for n, turn in enumerate(all_of_them) if n not in gone]
-            starting = sum(turn.has_come for turn in present)
+            starting = sum(turn.is_granted for turn in present)
             assert starting == min(width, len(present))
             assert turns.waiting == len(present) - starting
         for turn in all_of_them:
-            turn.leave()
+            turn.release()
 
     asyncio.run(go())
 

@@ -89,7 +89,7 @@ async def test_it_can_be_stopped_while_a_code_is_shown(
             if how == "stop":
                 await line.wad.stop()
             elif how == "window":
-                line.wad.tell(Pair(line.wad.clock.monotonic(), paired=False))
+                line.wad.handle(Pair(line.wad.clock.monotonic(), paired=False))
                 await until(lambda: line.wad.worker is None, "the worker's end")
                 assert line.wad.status.reason == "the code was not scanned in time"
         assert not Path(f"/proc/{pid}/cmdline").exists()

@@ -26,8 +26,9 @@ from wad.core.connection import RetryDelays, State
 from wad.core.message import Message
 from wad.engine import open_engine
 from wad.engine.port import EngineOptions
-from wad.flow.accounts.account import Account, AccountOptions, Surroundings
+from wad.flow.accounts.account import Account
 from wad.flow.accounts.accounts import Accounts
+from wad.flow.accounts.surroundings import AccountOptions, Surroundings
 from wad.flow.event_bus import Bus
 from wad.flow.outbound.queue import Outbound
 from wad.lib.clock import SystemClock

@@ -12,8 +12,9 @@ from pathlib import Path
 from wad.core.connection import RetryDelays
 from wad.core.lease import LeaseTerms
 from wad.engine.simulator import SimulatedWorker, SimulatorEngine
-from wad.flow.accounts.account import Account, AccountOptions, Surroundings
+from wad.flow.accounts.account import Account
 from wad.flow.accounts.accounts import Accounts
+from wad.flow.accounts.surroundings import AccountOptions, Surroundings
 from wad.flow.event_bus import Bus
 from wad.flow.inbound.backfill import Backfills, Pace
 from wad.flow.leadership.leader import Leader
@@ -141,7 +142,7 @@ async def a_world(
         options,
         permit,
         instance,
-        places=places or LocalSessionRegistry(),
+        locations=places or LocalSessionRegistry(),
     )
     homes = AccountDirs(sessions)
     numbers = itertools.count(1)

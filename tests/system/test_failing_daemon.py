@@ -46,7 +46,7 @@ main()
         ("wad.flow.leadership.lease_writer:LeaseWriter.write", "leader"),
         ("wad.daemon:Daemon.look_at_space", "space"),
         ("wad.daemon:Daemon.summary", "pulse"),
-        ("wad.flow.self_inspection:Inspection.look", "inspection"),
+        ("wad.flow.self_inspection:Inspection.check", "inspection"),
         ("wad.engine.simulator:SimulatedWorker.stop", "account"),
     ],
 )

@@ -105,8 +105,8 @@ async def import_baileys(context: Context, request: ImportBaileys) -> Imported:
     options = ImportOptions(request.id, request.name, request.directory, request.skip_damaged)
     try:
         if request.dry_run:
-            return _reply(await context.imports.look(request.upload, options), None)
-        account, intent = await context.imports.make(request.upload, options)
+            return _reply(await context.imports.plan(request.upload, options), None)
+        account, intent = await context.imports.run(request.upload, options)
         return _reply(intent, account_view(account))
     finally:
         context.imports.forget(request.upload)

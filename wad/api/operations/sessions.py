@@ -74,7 +74,7 @@ async def export(context: Context, request: Export) -> AsyncIterator[Part]:
     Example: wadctl session export main main.session
     """
     account = context.accounts.find(request.account)
-    sealed = await context.moving.pack(account, request.secret)
+    sealed = await context.moving.export(account, request.secret)
     for begin in range(0, len(sealed), PIECE_LIMIT):
         yield Part(len(sealed), b64encode(sealed[begin : begin + PIECE_LIMIT]).decode())
 
@@ -83,7 +83,7 @@ async def export(context: Context, request: Export) -> AsyncIterator[Part]:
 async def give_up(context: Context, request: Named) -> GivenUp:
     """Disable the exported session on this machine; refused if the account has run since the export."""
     account = context.accounts.find(request.account)
-    aside = await context.moving.give_up(account)
+    aside = await context.moving.finish_export(account)
     return GivenUp(account_view(account), aside)
 
 
@@ -91,7 +91,7 @@ async def give_up(context: Context, request: Named) -> GivenUp:
 async def put(context: Context, request: SessionPiece) -> Arrived:
     """Upload one piece of an encrypted file, in order, at most 1 MiB."""
     return Arrived(
-        *context.moving.take_piece(request.upload, request.size, request.offset, request.data)
+        *context.moving.add_piece(request.upload, request.size, request.offset, request.data)
     )
 
 
@@ -103,4 +103,4 @@ async def import_(context: Context, request: ImportSession) -> AccountView:
 
     Example: wadctl session import main.session
     """
-    return account_view(await context.moving.unpack(request.upload, request.secret))
+    return account_view(await context.moving.import_session(request.upload, request.secret))

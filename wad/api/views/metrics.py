@@ -83,7 +83,7 @@ _ACCOUNT_METRICS: Final = (
     _Metric("messages_lost", "Messages that are known to be lost.", lambda a, _: a.inbound.lost),
     _Metric("untranslated_rows", "Received rows that are not translated.", lambda a, _: a.inbound.untranslated),
     _Metric("quarantined_rows", "Received rows in quarantine.", lambda a, _: a.inbound.set_aside),
-    _Metric("copies", "Copies of damaged files in the account directory.", lambda a, _: len(a.kept.copies)),
+    _Metric("copies", "Copies of damaged files in the account directory.", lambda a, _: len(a.quarantine.copies)),
     _Metric("backlog_rows", "Received rows that wait to be stored.", lambda a, _: a.inbound.backlog),
     _Metric("lag_seconds", "Age of the oldest row that waits.", _lag, total=_max),
     _Metric("store_failing", "1 while what was received cannot be stored.", lambda a, _: bool(a.inbound.error)),

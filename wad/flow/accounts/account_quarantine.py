@@ -1,5 +1,4 @@
-"""What an account keeps for an operator: rows of its spool that are not recorded, copies of damaged files, and that
-received rows may be missing."""
+"""The quarantine of an account: spool rows that are not recorded, copies of damaged files, and gaps of the spool."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LISTED: Final = 1000
-"""Rows that are listed, the newest; the count knows of all."""
+"""The number of listed rows, the newest ones; the count includes all."""
 _NAMED: Final = 3  # copies
 
 
@@ -45,11 +44,11 @@ class AccountQuarantine:
         self._inbound = inbound
         self._keeper = keeper
         self.copies: list[DamagedCopy] = []
-        """Of damaged files, as they were listed last."""
+        """The copies of damaged files, from the last listing."""
         self._unlisted = ""
 
-    async def look(self) -> None:
-        """See which copies lie there now: an operator may have moved some away."""
+    async def list_copies(self) -> None:
+        """List the current copies: an operator may have moved some."""
         try:
             self.copies = await asyncio.to_thread(damaged_copies.copies, self._home.path)
             self._unlisted = ""
@@ -63,23 +62,23 @@ class AccountQuarantine:
             self._unlisted = error.strerror or str(error)
 
     @property
-    def is_worth_a_look(self) -> bool:
-        """Whether copies lay there when they were listed last, or could not be listed."""
+    def has_copies(self) -> bool:
+        """Whether the last listing found copies or failed."""
         return bool(self.copies or self._unlisted)
 
     def has_copy(self, name: str) -> bool:
-        """Whether a copy of this name lay there when they were listed last."""
+        """Whether the last listing contained a copy with this name."""
         return any(copy.path.name == name for copy in self.copies)
 
     @property
     def count(self) -> int:
-        """How many items there are."""
+        """The number of items."""
         gaps = 0 if self._keeper.card.gap is None else 1
         return self._inbound.untranslated + self._inbound.set_aside + len(self.copies) + gaps
 
     @property
     def problems(self) -> list[Problem]:
-        """What an operator should see until nothing is kept any more."""
+        """The problems to show until the quarantine is empty."""
         found = []
         if number := self._inbound.set_aside:
             text = f"{number} received rows could not be recorded: wadctl quarantine list"
@@ -99,7 +98,7 @@ class AccountQuarantine:
             )
             found.append(self._problem("set_aside", text, len(self.copies)))
         if self._unlisted:
-            text = f"it is not known which copies of damaged files lie here: {self._unlisted}"
+            text = f"copies of damaged files cannot be listed: {self._unlisted}"
             found.append(Problem(code="copies_unknown", account=self._home.id, text=text))
         return found
 
@@ -108,9 +107,9 @@ class AccountQuarantine:
 
     async def items(self) -> Sequence[Quarantined]:
         """All copies, and the newest rows."""
-        await self.look()
+        await self.list_copies()
         return [
-            *map(self._of_row, await self._inbound.kept(_LISTED)),
+            *map(self._of_row, await self._inbound.quarantined(_LISTED)),
             *map(self._of_copy, self.copies),
             *self._gaps(),
         ]
@@ -142,9 +141,13 @@ class AccountQuarantine:
         )
 
     def _of_copy(self, copy: DamagedCopy) -> Quarantined:
-        why = "every row of it was saved" if copy.saved else "it may hold what is nowhere else"
+        why = (
+            "all its rows were saved"
+            if copy.saved
+            else "it may contain rows that exist nowhere else"
+        )
         if copy.is_session:
-            why = "it holds a session's keys; wad never deletes it"
+            why = "it contains a session's keys; wad never deletes it"
         return Quarantined(
             id=f"{self._home.id}/file/{copy.path.name}",
             kind=ItemKind.FILE,
@@ -156,7 +159,7 @@ class AccountQuarantine:
         )
 
     async def show(self, ident: str) -> str:
-        """What an item is; of a row also which fields its protobuf has, and how large.  Raises NotFound."""
+        """The description of an item; for a row also the fields of its protobuf, with sizes.  Raises NotFound."""
         if (gap := self._gap(ident)) is not None:
             return f"{self._home.spool_db}, {_day(gap.since_ms)}: {gap.why}"
         if (copy := await self._copy(ident)) is not None:
@@ -167,16 +170,16 @@ class AccountQuarantine:
         return "\n".join([*lines, *_shape(row.raw)])
 
     async def retry(self, ident: str) -> str:
-        """Translate a row with today's code, and record it.  Raises NotFound, BadInput, EngineFailure."""
+        """Translate a row with the current code, and record it.  Raises NotFound, BadInput, EngineFailure."""
         if self._gap(ident) is not None:
-            raise BadInput("what is missing cannot be tried again", hint="look on the phone")
+            raise BadInput("missing rows cannot be retried", hint="check the messages on the phone")
         if await self._copy(ident) is not None:
-            raise BadInput("a file is not tried again", hint="what could be saved of it, was saved")
+            raise BadInput("a file cannot be retried", hint="its readable rows have been saved")
         row = await self._row(ident)
         event = await self._event(row)
         if event is None:
             await self._inbound.drop(row.seq)
-            return "it carries nothing to keep"
+            return "it has no content to store"
         new = await self._inbound.record_again(row, event)
         return f"recorded, with {new} new messages"
 
@@ -188,17 +191,17 @@ class AccountQuarantine:
             if row.event is None:
                 raise
         if row.event is None:
-            raise BadInput("nothing is left of it that could be translated")
+            raise BadInput("the row has no data to translate")
         return row.event
 
     async def drop(self, ident: str) -> None:
-        """Delete it for good.  Raises NotFound, and Conflict for a session."""
+        """Delete it permanently.  Raises NotFound, and Conflict for a session."""
         if self._gap(ident) is not None:
             await self._keeper.change(gap=None)
             return
         if (copy := await self._copy(ident)) is not None:
             await asyncio.to_thread(damaged_copies.remove, copy)
-            await self.look()
+            await self.list_copies()
             return
         row = await self._row(ident)
         if not await self._inbound.drop(row.seq):
@@ -209,7 +212,7 @@ class AccountQuarantine:
 
     async def _copy(self, ident: str) -> DamagedCopy | None:
         name = ident.removeprefix(f"{self._home.id}/file/")
-        await self.look()
+        await self.list_copies()
         return next((copy for copy in self.copies if copy.path.name == name), None)
 
     async def _row(self, ident: str) -> Row:
@@ -220,7 +223,7 @@ class AccountQuarantine:
             else None
         )
         if row is None:
-            raise NotFound(f"nothing named {ident!r} is in quarantine")
+            raise NotFound(f"item not found in quarantine: {ident!r}")
         return row
 
 
@@ -229,8 +232,8 @@ def _day(ms: int) -> str:
 
 
 def _shape(raw: bytes) -> list[str]:
-    """Fields of a protobuf by number and size, without what they hold."""
-    lines = [f"as it was received: {len(raw)} bytes"]
+    """The fields of a protobuf by number and size, without their content."""
+    lines = [f"as received: {len(raw)} bytes"]
     try:
         for found in fields(raw):
             what = "a number" if found.inside is None else f"{found.end - found.inside} bytes"

@@ -1,7 +1,7 @@
-"""An account's card while the daemon runs: what it says now, and its file, which is written off the event loop.
+"""The card of an account while the daemon runs: its current content, and its file, written off the event loop.
 
-One version is written after the other.  What an operator orders counts once it is written, or is refused; what has
-happened counts at once, and is written as soon as the disk takes it.
+One version is written after the other.  An operator's change takes effect once it is written, or is refused; an event
+takes effect at once, and is written as soon as the disk accepts it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wad.state.card import AccountCard, ReadCard
 
 log = logging.getLogger(__name__)
 
-AGAIN: Final = 30.0  # seconds until a card that the disk refused is written again
+RETRY: Final = 30.0  # seconds until a card that the disk refused is written again
 
 
 class CardKeeper:
@@ -37,13 +37,13 @@ class CardKeeper:
         self._clock = clock
         self.card, _, self.unread = found
         self._written = self.card
-        self._noted: dict[str, Any] = {}  # what happened, as far as it is not written yet
+        self._noted: dict[str, Any] = {}  # changes by events that are not written yet
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self.failure = ""
-        """Why what happened cannot be written down now; empty where it is written."""
-        self.again_at: float | None = None
-        """When that is to be tried again, on the monotonic clock."""
+        """Why changes by events cannot be written now; empty if they are written."""
+        self.retry_at: float | None = None
+        """The time of the next attempt, on the monotonic clock."""
         self.on_failure: Callable[[], None] = lambda: None
 
     async def read(self) -> None:
@@ -54,29 +54,29 @@ class CardKeeper:
 
     async def change(self, **changes: Any) -> None:
         """Write these fields, all of them or none.  Raises StateUnwritable; then the card is as it was."""
-        # Whoever asked may not wait for it: a thread cannot be stopped, and the next version must come after this one.
+        # The caller may be cancelled: a thread cannot be stopped, and the next version must follow this one.
         await asyncio.shield(asyncio.ensure_future(self._change(changes)))
 
     async def _change(self, changes: dict[str, Any]) -> None:
         async with self._writing:
             await self._check_read()
             await self._write(_with(self.card, changes))
-            self.card = _with(self.card, changes)  # something may have happened meanwhile
+            self.card = _with(self.card, changes)  # an event may have changed it meanwhile
 
     def note(self, **changes: Any) -> None:
-        """These fields are so from now on; they are written soon."""
+        """Change these fields after an event; they are written soon."""
         self.card = _with(self.card, changes)
         self._noted |= changes
         self.hurry()
 
     def hurry(self) -> None:
-        """Write now what is not written yet."""
-        self.again_at = None
+        """Write pending changes now."""
+        self.retry_at = None
         if self.card != self._written and (self._task is None or self._task.done()):
             self._task = self._loops.once("card", self._keep(), account=self._home.id)
 
     async def settle(self) -> None:
-        """Return once what happened is written down, or the disk has refused it."""
+        """Wait until changes by events are written, or the disk has refused them."""
         self.hurry()
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -90,9 +90,9 @@ class CardKeeper:
         except Exception as error:
             if str(error) != self.failure:
                 fields = {"account": self._home.id}
-                log.error("what happened cannot be written down: %s", error, extra=fields)  # noqa: TRY400
+                log.error("cannot write account.json: %s", error, extra=fields)  # noqa: TRY400
             self.failure = str(error)
-            self.again_at = self._clock.monotonic() + AGAIN
+            self.retry_at = self._clock.monotonic() + RETRY
             self.on_failure()
             if not isinstance(error, WadError):
                 raise
@@ -114,7 +114,7 @@ class CardKeeper:
         self.card = card
 
     async def _check_read(self) -> None:
-        """Nothing may be written over a card that could not be read.  Raises StateUnwritable."""
+        """Never overwrite a card that could not be read.  Raises StateUnwritable."""
         if self.unread:
             await self._read()
         if self.unread:

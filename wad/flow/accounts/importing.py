@@ -1,8 +1,8 @@
-"""A session of the backend that wad replaces becomes an account: one that is new, or one that was never paired.
+"""Import of a session of the replaced backend, into a new account or one that was never paired.
 
-The files come over the socket, as files to send do: the daemon opens no path that somebody names, and the other
-backend's directory is usually not the daemon's to read.  Here they lie in memory, one import at a time, until the
-session is made; the directory itself is never written.
+The files are uploaded over the socket, like files to send: the daemon opens no path of a caller, and usually may not
+read the other backend's directory.  Here they are in memory, one import at a time, until the session is written; the
+directory itself is never changed.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_KEPT: Final = 600.0  # seconds that files wait for the word to make something of them
+_EXPIRY: Final = 600.0  # seconds that uploaded files wait for the import
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What an import would do: carry this, into an account of this id."""
+    """The plan of an import: this session, into an account with this id."""
 
     carried: Carried
     ident: str
@@ -42,7 +42,7 @@ class Intent:
 
 
 class Imports:
-    """What is on its way in."""
+    """The upload of files, and imports."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Imports:
         name: Callable[[], str],
         draw: Callable[[int], bytes],
     ) -> None:
-        """`name` gives a random name, `draw` so many random bytes."""
+        """`name` returns a random name, `draw(n)` n random bytes."""
         self._accounts = accounts
         self._homes = homes
         self._clock = clock
@@ -63,14 +63,14 @@ class Imports:
         self._size = 0
         self._expiry: asyncio.TimerHandle | None = None
 
-    # --- files on their way in ----------------------------------------------------------------------
+    # --- the upload -------------------------------------------------------------------------------------
 
     def put(self, upload: str, files: Iterable[tuple[str, bytes]]) -> str:
-        """Take files, by name; the upload's name, which an empty text begins.  Raises NotFound, TooLong."""
+        """Add files, by name; returns the upload's name; an empty name starts one.  Raises NotFound, TooLong."""
         if not upload:
-            self._drop()  # whoever began before and did not end it has to begin again
+            self._drop()  # an earlier unfinished upload is discarded
             self._upload = upload = self._name()
-            self._expiry = asyncio.get_running_loop().call_later(_KEPT, self._drop)
+            self._expiry = asyncio.get_running_loop().call_later(_EXPIRY, self._drop)
         self._check(upload)
         for name, data in files:
             self._size += len(data)
@@ -85,16 +85,18 @@ class Imports:
 
     def _check(self, upload: str) -> None:
         if not upload or upload != self._upload:
-            raise NotFound("these files are not here (any more)", hint="run the command again")
+            raise NotFound(
+                "the uploaded files were not found or have expired", hint="run the command again"
+            )
 
-    def _translated(self, files: Mapping[str, bytes], wish: ImportOptions) -> Carried:
-        # Loaded with the first import: most daemons see none, and it is a tenth of what they load to start.
+    def _translated(self, files: Mapping[str, bytes], options: ImportOptions) -> Carried:
+        # Imported with the first import of a session: most daemons never need it, and it is a tenth of what they load.
         from wad.engine.baileys.translation import translate
 
-        return translate(files, self._draw, skip_damaged=wish.skip_damaged)
+        return translate(files, self._draw, skip_damaged=options.skip_damaged)
 
     def forget(self, upload: str) -> None:
-        """Nobody will ask for these files any more."""
+        """Discard an upload."""
         if upload == self._upload:
             self._drop()
 
@@ -104,17 +106,17 @@ class Imports:
             self._expiry.cancel()
             self._expiry = None
 
-    # --- what becomes of them -------------------------------------------------------------------------
+    # --- the import -------------------------------------------------------------------------------------
 
-    async def look(self, upload: str, wish: ImportOptions) -> Intent:
+    async def plan(self, upload: str, options: ImportOptions) -> Intent:
         """Check everything, and change nothing.  Raises BadInput, Conflict, NotFound."""
         self._check(upload)
         files = self._files
-        carried = await asyncio.to_thread(self._translated, files, wish)
-        ident = account_id(wish.ident or _default_id(wish.directory, carried.device.phone))
+        carried = await asyncio.to_thread(self._translated, files, options)
+        ident = account_id(options.ident or _default_id(options.directory, carried.device.phone))
         existing = await self._existing(ident)
         self._check_owner(carried, ident)
-        name = existing.card.name if existing else self._free_name(wish, carried, ident)
+        name = existing.card.name if existing else self._free_name(options, carried, ident)
         return Intent(carried, ident, name, existing)
 
     async def _existing(self, ident: str) -> Account | None:
@@ -128,45 +130,47 @@ class Imports:
         return account
 
     def _check_owner(self, carried: Carried, ident: str) -> None:
-        """The number belongs to this account and to no other.  Raises Conflict."""
+        """Check that the phone number belongs to this account and to no other.  Raises Conflict."""
         phone = carried.device.phone
         for account in self._accounts.all():
             theirs = _phone(account)
             if account.id != ident and theirs == phone:
                 raise Conflict(
                     f"{phone} is account {account.id} already",
-                    hint=f"--id {account.id} puts the session there, if it has none",
+                    hint=f"use --id {account.id} to import the session there, if it has none",
                 )
             if account.id == ident and theirs not in ("", phone):
-                raise Conflict(f"account {ident} is {theirs}, and this is a session of {phone}")
+                raise Conflict(
+                    f"account {ident} has number {theirs}, and this is a session of {phone}"
+                )
 
-    def _free_name(self, wish: ImportOptions, carried: Carried, ident: str) -> str:
+    def _free_name(self, options: ImportOptions, carried: Carried, ident: str) -> str:
         device = carried.device
         others = [names_of(account.card) for account in self._accounts.all()]
 
         def why_not(name: str) -> str:
             return clash(Names(ident, name, device.phone), others)
 
-        wished = check_name(wish.name) if wish.name else ""
-        if wished and (why := why_not(wished)):
+        requested = check_name(options.name) if options.name else ""
+        if requested and (why := why_not(requested)):
             raise Conflict(why, hint="choose another name")
-        wanted = [wished, shown_name(device.push_name) if device.push_name else ""]
+        wanted = [requested, shown_name(device.push_name) if device.push_name else ""]
         return next((name for name in wanted if name and not why_not(name)), device.phone)
 
-    async def make(self, upload: str, wish: ImportOptions) -> tuple[Account, Intent]:
-        """Make the session, put it in its place by a rename, and let the account run.
+    async def run(self, upload: str, options: ImportOptions) -> tuple[Account, Intent]:
+        """Write the session, move it into the account's directory by a rename, and start the account.
 
         Raises as above, EngineFailure, Passive, StateUnwritable.
         """
         async with self._accounts.changing:
-            intent = await self.look(upload, wish)
+            intent = await self.plan(upload, options)
             self.forget(upload)
             with self._homes.incoming(intent.ident) as home:
                 await self._accounts.engine.write_session(home.session_db, intent.carried)
-                # Asked again: the world went on while the file was written.
+                # Checked again: the accounts may have changed while the file was written.
                 self._check_owner(intent.carried, intent.ident)
-                if not self._accounts.reigning:
-                    raise Passive("the lease went while the session was made: nothing was done")
+                if not self._accounts.leading:
+                    raise Passive("the lease was lost during the import: nothing was changed")
                 if (account := intent.existing) is not None:
                     await account.take_session(home.session_db)
                 else:
@@ -174,7 +178,7 @@ class Imports:
                     self._accounts.check_names(card)
                     home.write_card(card)
                     await self._accounts.expect_new(card.id)
-                    account = await self._accounts.adopt(self._homes.settle(home))
+                    account = await self._accounts.take_over(self._homes.settle(home))
             log.info("imported a session", extra={"account": account.id})
             return account, intent
 
@@ -192,7 +196,7 @@ class Imports:
 
 
 def _default_id(directory: str, phone: str) -> str:
-    """The directory's name, which with the reference is the account's id; else one made from the number."""
+    """The directory's name, which the replaced backend uses as the account's id; else one made from the number."""
     try:
         return account_id(directory)
     except BadInput:

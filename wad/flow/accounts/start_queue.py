@@ -1,9 +1,9 @@
-"""Whose worker starts next: a few at once, in the order of who has waited longest.
+"""The queue of accounts whose worker waits to start: a few start at once, the longest-waiting first.
 
-To start a worker is to load an interpreter and a library of 40 MB, a fifth of a second of a core.  Hundreds at once
-make each of them, and everything else on the machine, hundreds of times as slow.  So a worker takes a place, and
-leaves it as soon as the dear part is over: it has loaded, or ended, or was not heard of for some seconds.  What it does
-then (dial, log in, wait for a network that is away) costs little, and takes no place.
+Starting a worker means loading an interpreter and a library of 40 MB, a fifth of a second of a core.  Hundreds at once
+would slow down each other, and everything else on the machine, hundreds of times.  So a worker takes a turn, and
+releases it as soon as the expensive part is over: it has loaded, or ended, or sent no report for some seconds.  What
+follows (dialling, logging in, waiting for a network) costs little, and needs no turn.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-_HOLD: Final = 10.0  # seconds after which a start that says nothing gives way
+_HOLD: Final = 10.0  # seconds after which a start without a report loses its turn
 
 
 class Turn:
-    """One wish to start.  `has_come`: it may, until it has left."""
+    """A place in the queue.  `is_granted`: the worker may start, until the turn is released."""
 
-    def __init__(self, turns: StartQueue, on_come: Callable[[], None]) -> None:
-        self._turns = turns
-        self._on_come = on_come
+    def __init__(self, queue: StartQueue, on_granted: Callable[[], None]) -> None:
+        self._queue = queue
+        self._on_granted = on_granted
         self._timer: asyncio.TimerHandle | None = None
-        self.has_come = False
+        self.is_granted = False
 
-    def come(self, hold: float) -> None:
-        """It may start; should nobody say that it has, its place is free after `hold` seconds."""
-        self.has_come = True
-        self._timer = asyncio.get_running_loop().call_later(hold, self.leave)
-        self._on_come()
+    def grant(self, hold: float) -> None:
+        """Let it start; without a release its turn ends after `hold` seconds."""
+        self.is_granted = True
+        self._timer = asyncio.get_running_loop().call_later(hold, self.release)
+        self._on_granted()
 
-    def leave(self) -> None:
-        """It has started, or does not want to any more.  Idempotent."""
+    def release(self) -> None:
+        """Release the turn, or leave the queue.  Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
-        self._turns.left(self)
+        self._queue.end(self)
 
 
 class StartQueue:
-    """`width` places."""
+    """At most `width` workers start at once."""
 
     def __init__(self, width: int, hold: float = _HOLD) -> None:
         self._width = width
@@ -49,32 +49,32 @@ class StartQueue:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """The number of waiting accounts."""
         return len(self._waiting)
 
-    def wait(self, on_come: Callable[[], None], *, first: bool = False) -> Turn:
-        """Queue up; `on_come` is called when the turn has come, at once if a place is free.
+    def wait(self, on_granted: Callable[[], None], *, first: bool = False) -> Turn:
+        """Enter the queue; `on_granted` is called when the turn is granted, at once if one is free.
 
-        `first`: a person waits for it, so it comes before those that only start again.
+        `first`: an operator waits for it, so it is granted before all that only reconnect.
         """
-        turn = Turn(self, on_come)
+        turn = Turn(self, on_granted)
         if first:
             self._waiting.appendleft(turn)
         else:
             self._waiting.append(turn)
-        self._go_on()
+        self._grant_next()
         return turn
 
-    def left(self, turn: Turn) -> None:
-        """This one needs no place any more."""
+    def end(self, turn: Turn) -> None:
+        """End a turn, and grant the next one."""
         if turn in self._starting:
             self._starting.remove(turn)
-        elif not turn.has_come and turn in self._waiting:
+        elif not turn.is_granted and turn in self._waiting:
             self._waiting.remove(turn)
-        self._go_on()
+        self._grant_next()
 
-    def _go_on(self) -> None:
+    def _grant_next(self) -> None:
         while self._waiting and len(self._starting) < self._width:
             turn = self._waiting.popleft()
             self._starting.add(turn)
-            turn.come(self._hold)
+            turn.grant(self._hold)

@@ -1,7 +1,7 @@
-"""Workers that may not read what the machine has put in the place of an old file are started anew, one after the other.
+"""Replacement of workers that cannot read a replaced system file, one account after the other.
 
-A machine that changes networks writes a new list of name servers; a confined worker has a right to the old file only.
-Those that are connected go on until their connection is lost, which the change of networks often brings about anyway.
+A machine that changes networks writes a new list of name servers; a confined worker may read only the old file.
+Connected workers could go on until they lose their connection, which a change of networks often causes anyway.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from wad.lib.loops import Loop
 
 log = logging.getLogger(__name__)
 
-_EVERY: Final = 10.0  # seconds between two looks
-_PATIENCE: Final = 15.0  # seconds in which one may come back before the next has its turn
-_STEP: Final = 0.2  # seconds between looks at whether it has
+_EVERY: Final = 10.0  # seconds between two checks
+_TIMEOUT: Final = 15.0  # seconds for one account to reconnect before the next is restarted
+_STEP: Final = 0.2  # seconds between checks of whether it has
 
 
 class Renewal:
-    """`accounts` tells which there are now."""
+    """The checks.  `accounts` returns the current accounts."""
 
     def __init__(self, accounts: Callable[[], Iterable[Account]], *, every: float = _EVERY) -> None:
         self._accounts = accounts
         self._every = every
 
     async def run(self, loop: Loop) -> None:
-        """Look for ever."""
+        """Check forever."""
         while True:
             for account in list(self._accounts()):
                 if _needs_it(account):
@@ -41,14 +41,15 @@ class Renewal:
 
     async def _renew(self, account: Account, loop: Loop) -> None:
         log.info(
-            "name servers or hosts have changed: a fresh worker", extra={"account": account.id}
+            "name servers or hosts have changed: replacing the worker",
+            extra={"account": account.id},
         )
         before = account.worker
         try:
             account.restart()
-        except Conflict:  # it does not run any more
+        except Conflict:  # it has stopped
             return
-        until = account.clock.monotonic() + _PATIENCE
+        until = account.clock.monotonic() + _TIMEOUT
         while account.clock.monotonic() < until:
             loop.turn()
             await asyncio.sleep(_STEP)
@@ -58,6 +59,6 @@ class Renewal:
 
 
 def _needs_it(account: Account) -> bool:
-    """Not while somebody scans a code: who pairs has a connection."""
+    """Not during pairing: a worker that shows a code has a connection."""
     worker = account.worker
     return worker is not None and worker.is_outdated and account.status.pair_until is None

@@ -1,8 +1,8 @@
-"""Asking an account's phone for what came before: one run at a time for each account, thread by thread.
+"""History backfill: requests for old messages from an account's phone, one run at a time per account, thread by thread.
 
-A run lives in memory and in the reign.  A crash leaves nothing behind that would forbid the next one; what it has
-brought by then is stored, since the phone's answers come down the same road as everything else.  What came of a run is
-written on the account's card when it ends.
+A run exists only in memory and within the leadership term.  A crash leaves nothing behind that would prevent the next
+one; the messages received by then are stored, since the phone's answers use the same pipeline as everything else.  The
+result of a run is written to the account's card when it ends.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from wad.store import Store
 log = logging.getLogger(__name__)
 
 _UNANSWERED: Final = 2
-"""Threads in a row without an answer after which the phone counts as away."""
+"""Threads in a row without an answer after which the phone counts as unreachable."""
 _PLACEHOLDERS: Final = 100
-"""Messages that are asked for again at one time."""
+"""Messages that are requested again at one time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds.  `answer`: what the phone may take for one thread; `apart`: between two threads."""
+    """Seconds.  `answer`: the timeout for one thread; `apart`: between two threads."""
 
     answer: float = 60.0
     apart: float = 2.0
@@ -43,19 +43,21 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class BackfillOptions:
-    """How much is asked for: of so many threads, those with the newest messages first, so many messages each."""
+    """The extent of a request: the number of threads, those with the newest messages first, and of messages for each."""
 
     threads: int = 50
     messages: int = 50
 
 
 class Run:
-    """One run.  `done` grows thread by thread; `total` is None until it is known how many there are."""
+    """One run.  `done` grows thread by thread; `total` is None until the number of threads is known."""
 
-    def __init__(self, account: Account, store: Store, wish: BackfillOptions, pace: Pace) -> None:
+    def __init__(
+        self, account: Account, store: Store, options: BackfillOptions, pace: Pace
+    ) -> None:
         self._account = account
         self._store = store
-        self._wish = wish
+        self._options = options
         self._pace = pace
         self._answers: asyncio.Queue[HistoryAnswer] = asyncio.Queue()
         self._changed = asyncio.Condition()
@@ -66,7 +68,7 @@ class Run:
         self.over = False
 
     async def follow(self) -> AsyncIterator[Run]:
-        """Itself whenever it got on, and once more at its end."""
+        """Yield the run after each thread, and once more at its end."""
         seen = -1
         while not self.over:
             if self.done.threads != seen:
@@ -78,12 +80,12 @@ class Run:
         yield self
 
     async def run(self) -> None:
-        """Ask for every thread; whatever ends it, what came of it is kept."""
+        """Request every thread; however it ends, the result is stored."""
         self._account.on_answer = self._answers.put_nowait
         try:
             await self._ask_all()
         except asyncio.CancelledError:
-            self.failure = Unavailable("wad stopped, or another instance acts now")
+            self.failure = Unavailable("wad stopped, or another instance is active now")
             raise
         except WadError as error:
             self.failure = error
@@ -94,8 +96,8 @@ class Run:
             await self._end()
 
     async def _ask_all(self) -> None:
-        found = await self._store.threads(self._account.id, limit=self._wish.threads)
-        threads = [thread for thread in found if has_history(Jid.parse(thread.chat))]
+        found = await self._store.threads(self._account.id, limit=self._options.threads)
+        threads = [thread for thread in found if can_be_asked(Jid.parse(thread.chat))]
         self.total = len(threads)
         unanswered = 0
         for number, thread in enumerate(threads):
@@ -105,21 +107,19 @@ class Run:
             await self._note(result)
             unanswered = unanswered + 1 if result.error == _NO_ANSWER else 0
             if unanswered >= _UNANSWERED:
-                raise TimedOut(
-                    "the phone does not answer; is it switched on, and has it a network?"
-                )
+                raise TimedOut("the phone does not answer; check that it is switched on and online")
 
     async def _ask(self, thread: Thread) -> ThreadResult:
-        """Raises NotConnected, NotSupported; what goes wrong with one thread only is in its result."""
+        """Request one thread.  Raises NotConnected, NotSupported; other errors are in its result."""
         message = await self._store.oldest(thread.id)
         oldest = phone_key(message) if message is not None else None
         if oldest is None:
-            return ThreadResult(thread=thread.id, error="there is no message to begin from")
-        worker = asking(self._account)
+            return ThreadResult(thread=thread.id, error="the thread has no message to start from")
+        worker = worker_for_requests(self._account)
         while not self._answers.empty():
             self._answers.get_nowait()  # too late
         try:
-            await worker.ask_history(oldest, self._wish.messages)
+            await worker.ask_history(oldest, self._options.messages)
             return ThreadResult(thread=thread.id, messages=await self._answer(thread.id))
         except NotSupported:
             raise
@@ -129,7 +129,7 @@ class Run:
             return ThreadResult(thread=thread.id, error=str(error))
 
     async def _answer(self, thread: str) -> int:
-        """How many new messages the phone told of the thread.  Raises TimeoutError."""
+        """The number of new messages that the phone sent of the thread.  Raises TimeoutError."""
         async with asyncio.timeout(self._pace.answer):
             while True:
                 answer = await self._answers.get()
@@ -147,10 +147,10 @@ class Run:
         if self.failure is not None:
             self.done = self.done.ended(str(self.failure))
         try:
-            await self._account.filled(self.done)
+            await self._account.set_backfill_result(self.done)
         except WadError as error:
             about = {"account": self._account.id}
-            log.warning("cannot write down what a backfill brought: %s", error, extra=about)
+            log.warning("cannot store the result of a backfill: %s", error, extra=about)
         async with self._changed:
             self._changed.notify_all()
 
@@ -158,17 +158,17 @@ class Run:
 _NO_ANSWER: Final = "the phone did not answer in time"
 
 
-def asking(account: Account) -> Worker:
-    """The worker of an account whose phone can be asked.  Raises NotConnected, NotSupported."""
+def worker_for_requests(account: Account) -> Worker:
+    """The worker of an account that can send requests to its phone.  Raises NotConnected, NotSupported."""
     worker = account.worker
     if worker is None or account.status.state is not State.CONNECTED:
         raise NotConnected(
-            f"account {account.id} is {account.status.state}: only a connected one can ask its phone",
+            f"account {account.id} is {account.status.state}: only a connected account can send requests to its phone",
             hint=f"wadctl account show {account.id}",
         )
     if worker.phone_requests_unsupported:
         raise NotSupported(
-            f"this installation cannot ask a phone for anything: {worker.phone_requests_unsupported}"
+            f"requests to the phone are not supported: {worker.phone_requests_unsupported}"
         )
     return worker
 
@@ -185,50 +185,49 @@ class Backfills:
 
     @asynccontextmanager
     async def lead(self) -> AsyncIterator[None]:
-        """While the lease is held: phones can be asked.  On the way out every run has ended."""
+        """While the lease is held: runs are possible.  On exit every run has ended."""
         try:
             yield
         finally:
-            await asyncio.sleep(
-                0
-            )  # a task that is cancelled before its first step ends nothing of its own
+            # A task that is cancelled before its first step would skip its own cleanup.
+            await asyncio.sleep(0)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def running(self, account: Account) -> Run | None:
-        """The account's run, while there is one."""
+        """The account's current run."""
         return self._runs.get(account.id)
 
-    def begin(self, account: Account, wish: BackfillOptions) -> Run:
-        """Begin a run; where one is under way it is that.  Raises NotConnected, NotSupported."""
+    def begin(self, account: Account, options: BackfillOptions) -> Run:
+        """Start a run, or return the current one.  Raises NotConnected, NotSupported."""
         if (run := self.running(account)) is not None:
             return run
-        asking(account)
-        run = self._runs[account.id] = Run(account, self._store, wish, self._pace)
+        worker_for_requests(account)
+        run = self._runs[account.id] = Run(account, self._store, options, self._pace)
         task = account.loops.once("backfill", self._run(account, run), account=account.id)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return run
 
     async def _run(self, account: Account, run: Run) -> None:
-        self._bus.publish("account", "asks its phone for the history", account=account.id)
+        self._bus.publish("account", "history backfill started", account=account.id)
         try:
             await run.run()
         finally:
             del self._runs[account.id]
             done = run.done
-            text = f"asked for {done.threads} threads: {done.messages} new messages, {done.errors} errors"
+            text = f"history backfill of {done.threads} threads: {done.messages} new messages, {done.errors} errors"
             text = f"{text}; {done.error}" if done.error else text
             self._bus.publish("account", text, account=account.id)
 
     async def ask_again(self, account: Account) -> list[KnownMessage]:
-        """Ask the phone for messages of which only their place is known; which.
+        """Request messages from the phone that have only placeholders; returns the requested messages.
 
-        Those that it has replace their placeholders as they come.  Raises NotConnected, NotSupported, EngineFailure,
-        TimedOut.
+        Messages that the phone has replace their placeholders on arrival.  Raises NotConnected, NotSupported,
+        EngineFailure, TimedOut.
         """
-        worker = asking(account)
+        worker = worker_for_requests(account)
         found = await self._store.placeholders(account.id, limit=_PLACEHOLDERS)
         wanted = [one for one in map(phone_key, found) if one is not None]
         if wanted:

@@ -1,8 +1,8 @@
-"""The road in: one account's spool, read after its cursor, planned, recorded in batches.
+"""The inbound pipeline: one account's spool, read after its cursor, planned, recorded in batches.
 
-It runs outside the reign: what was received is a fact, and losing the lease loses none of it.  A batch and its cursor
-are recorded together, so a crash anywhere repeats at most a batch, and repeating changes nothing.  When the store
-fails, the spool keeps what waits, and the error stands in status until it works again.
+It runs outside the leadership term: received messages are facts, and losing the lease loses none of them.  A batch and
+its cursor are recorded together, so a crash repeats at most a batch, and a repetition changes nothing.  While the store
+fails, the rows stay in the spool, and status shows the error.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_TURN: Final = 30.0  # seconds after which it looks even if nobody woke it
+_TURN: Final = 30.0  # seconds after which it checks even without a wake-up
 _PRUNE_EVERY: Final = 3600.0
 _PRUNED: Final = 2000  # rows deleted in one transaction, so that the worker never waits long
 _DAY_MS: Final = 86_400_000
@@ -45,14 +45,14 @@ _NOTHING: Final = Recorded((), 0)
 
 @cache
 def _files() -> ThreadPool:
-    """Where the spools of all accounts are read: hundreds that are opened at a start hold up nobody else."""
+    """The threads that read the spools of all accounts: opening hundreds at a start blocks nothing else."""
     return ThreadPool("inbound", cores())
 
 
-async def _let_go(spool: Spool) -> None:
-    """Close it; on a thread, since who closes last writes the whole log back, and the worker wrote that.
+async def _close(spool: Spool) -> None:
+    """Close a spool; on a thread, since the last close checkpoints the whole log, which the worker wrote.
 
-    Whoever is cancelled meanwhile need not wait for it, and it is closed all the same.
+    A caller that is cancelled meanwhile does not wait, and it is closed all the same.
     """
     closing = asyncio.ensure_future(_files().run(spool.close))
     await asyncio.shield(closing)
@@ -60,7 +60,7 @@ async def _let_go(spool: Spool) -> None:
 
 @dataclass(slots=True)
 class HistoryCount:
-    """What the phone's history brought since the start; the last two are of its latest chunk, None before the first."""
+    """Counts of the phone's history since the start; the last two are of its latest chunk, None before the first."""
 
     recorded: int = 0
     known: int = 0
@@ -70,9 +70,9 @@ class HistoryCount:
 
 @dataclass(frozen=True, slots=True)
 class HistoryAnswer:
-    """The phone told of its history what it was asked for: of these threads, so many new messages of each.
+    """The phone's answer to a history request: its threads, and the number of new messages for each.
 
-    Without threads it says that there is nothing more.
+    Without threads: there is nothing more.
     """
 
     threads: frozenset[str]
@@ -80,7 +80,7 @@ class HistoryAnswer:
 
 
 class Inbound:
-    """Spool to store for one account.  Its public fields are what status shows."""
+    """The pipeline of one account.  Its public fields are shown in status."""
 
     def __init__(
         self,
@@ -98,9 +98,9 @@ class Inbound:
         on_replaced: Callable[[], bool],
         on_gap: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`on_replaced()`: the spool's file is not where it was; whether a worker may still write into it.
+        """`on_replaced()`: the spool's file was moved or replaced; returns whether a worker may still write to the old one.
 
-        `on_gap(why)`: rows may be missing; the spool is read once this is written down.
+        `on_gap(why)`: rows may be missing; the spool is read once this is stored.
         """
         self._account = account
         self._open_spool = open_spool
@@ -114,14 +114,14 @@ class Inbound:
         self._on_damaged = on_damaged
         self._on_replaced = on_replaced
         self._on_gap = on_gap
-        self._expects_another = False  # as the file that was there was set aside
+        self._expects_another = False  # since the previous file was set aside
         self._replaced = False
-        """Whether another file lay in the place of the one that is open, at the last look."""
+        """Whether another file was at the path of the open one, at the last check."""
         self._recording = asyncio.Lock()
         """Held while rows are read, and while the file is exchanged."""
         self._spool: Spool | None = None
         self._opening = asyncio.Lock()
-        self._closed = 0  # how often it was let go of
+        self._closed = 0  # how often it was closed
         self._cursor = Cursor("", 0)
         self._seen = 0
         self._aliases: dict[str, str] | None = None
@@ -130,7 +130,7 @@ class Inbound:
         self._loop: Loop | None = None
         self._noted = (0, "")
         self._begun: tuple[tuple[int, int] | None, Recorded] = (None, _NOTHING)
-        """Which row was recorded in parts, and what nobody was told yet of what was recorded."""
+        """The row that was recorded in parts, and the part of the result that was not reported yet."""
         self.backlog = 0
         self.oldest_ms: int | None = None
         self.recorded = 0
@@ -145,11 +145,11 @@ class Inbound:
         self.last_event_ms: int | None = None
 
     def wake(self) -> None:
-        """The spool has news."""
+        """Call it when the spool has new rows."""
         self._news.set()
 
     async def run(self, loop: Loop) -> None:
-        """Record for ever; returns only by cancellation."""
+        """Record forever; returns only by cancellation."""
         self._loop = loop
         while True:
             self._news.clear()
@@ -158,7 +158,7 @@ class Inbound:
                 while await self._record_next():
                     loop.progress()
                 await self._prune()
-                await self._check_place()
+                await self._check_replaced()
             except Damaged as error:
                 await self.close()
                 self._on_damaged(error)
@@ -170,59 +170,57 @@ class Inbound:
 
     @property
     def error(self) -> str:
-        """Why what has arrived cannot be recorded now; empty while it can."""
+        """Why received rows cannot be recorded now; empty while they can."""
         return self._loop.failure if self._loop is not None else ""
 
     async def close(self) -> None:
-        """Let go of the spool's file; it is opened again when there is something to read."""
+        """Close the spool's file; it is opened again when there is something to read."""
         self._closed += 1
         self._replaced = False
         spool, self._spool = self._spool, None
         if spool is not None:
-            await _let_go(spool)
+            await _close(spool)
 
-    # --- which file it is -----------------------------------------------------------------------------
+    # --- the identity of the file ---------------------------------------------------------------------
 
     async def ready(self) -> None:
-        """Have the spool open, and see whether it is the one that was read before; while no worker runs.
+        """Open the spool, and check that it is the one that was read before; while no worker runs.
 
-        A worker that began first could write rows under numbers that count as recorded.
+        A worker that started earlier could write rows with numbers that count as recorded.
         Raises Damaged, StateUnwritable, Unavailable.
         """
         if self._spool is not None and not await self._is_replaced():
-            return  # a store that takes its time holds up no worker
+            return  # a slow store delays no worker
         async with self._recording:
             if await self._is_replaced():
-                await self._leave()
+                await self._drain_replaced()
             await self._opened()
 
     async def exchange(self, work: Callable[[Cursor | None], Awaitable[T]]) -> T:
-        """Let `work` put another file in the spool's place, given up to where the old one was recorded.
+        """Let `work` replace the spool's file; its argument is the cursor of the old one.
 
-        Whatever lies there afterwards is read from its first row, and no rows are missed.
+        The new file is read from its first row, and no rows are missed.
         """
         async with self._recording, self._opening:
             await self.close()
             known = await self._store.cursor(self._account)
             self._expects_another = True
-            with suppress(
-                WadError
-            ):  # after a crash before the next file is open it counts as a gap
+            with suppress(WadError):  # then a crash before the next file is open counts as a gap
                 await forget_spool(self._store, self._account)
             return await work(known)
 
     async def _is_replaced(self) -> bool:
         return self._spool is not None and await _files().run(self._spool.is_replaced)
 
-    async def _check_place(self) -> None:
+    async def _check_replaced(self) -> None:
         if self._replaced and not self._on_replaced():
             async with self._recording:
                 if await self._is_replaced():
-                    await self._leave()
-            self._news.set()  # what lies there now
+                    await self._drain_replaced()
+            self._news.set()  # to read the new file
 
-    async def _leave(self) -> None:
-        """Record what a file holds that nobody else can open any more, and let go of it."""
+    async def _drain_replaced(self) -> None:
+        """Record the remaining rows of a file that is no longer at its path, and close it."""
         while await self._record_batch():
             pass
         await self.close()
@@ -232,7 +230,7 @@ class Inbound:
             return await self._record_batch()
 
     async def _record_batch(self) -> bool:
-        """Record the next rows; whether there are more."""
+        """Record the next rows; returns whether there are more."""
         spool = await self._opened()
         found, waiting, self._replaced = await _files().run(self._next, spool)
         self.backlog, self.oldest_ms = waiting.rows, waiting.oldest_ms
@@ -245,17 +243,17 @@ class Inbound:
         return self.backlog > 0
 
     def _next(self, spool: Spool) -> tuple[list[Planned], SpoolBacklog, bool]:
-        """The next rows, what waits, these included, and whether it is another file by now.
+        """The next rows, the backlog including them, and whether the file was replaced.
 
-        On a thread, and in one visit: there are hundreds of inboxes, and one row may be a chunk of history with
-        thousands of messages.
+        On a thread, and in one call: there are hundreds of inboxes, and a row may be a chunk of history with thousands
+        of messages.
         """
         rows = spool.after(self._cursor.seq, self._batch)
         waiting = spool.backlog(self._cursor.seq) if rows else SpoolBacklog(0, None)
         return self._plan(rows), waiting, spool.is_replaced()
 
     async def _opened(self) -> Spool:
-        # An operator may ask for what is kept while the loop opens it.
+        # An operator may list quarantined rows while the loop opens it.
         async with self._opening:
             spool = self._spool
             while spool is None:
@@ -264,10 +262,10 @@ class Inbound:
                 try:
                     cursor = await self._begin(spool, closed)
                 except BaseException:
-                    await _let_go(spool)
+                    await _close(spool)
                     raise
                 if cursor is None or closed != self._closed:  # the file was set aside meanwhile
-                    await _let_go(spool)
+                    await _close(spool)
                     spool = None
                     continue
                 self._cursor, self._spool = cursor, spool
@@ -276,13 +274,13 @@ class Inbound:
                 self._aliases = await self._store.aliases(self._account)
                 self.lost = (await self._store.totals(self._account)).lost
                 for thread in await self._store.threads(self._account, limit=1):
-                    self.saw_message(thread.last_ms)
+                    self.update_newest(thread.last_ms)
             return spool
 
     async def _begin(self, spool: Spool, closed: int) -> Cursor | None:
-        """From where a spool is to be read that was just opened; from now on the store knows that it is this file.
+        """The start cursor of a newly opened spool; the store then has this file's generation.
 
-        None where it was set aside since `closed` was counted.
+        None if it was set aside since `closed` was counted.
         """
         known = await self._store.cursor(self._account)
         found = await _files().run(spool.position)
@@ -295,8 +293,8 @@ class Inbound:
             return known
         if why:
             await self._on_gap(why)
-            # Where it is an older copy, rows to come get numbers that count as recorded.  All are read again, under
-            # another name of the file: what is known already changes nothing.
+            # If it is an older copy, new rows get numbers that count as recorded.  All rows are read again, under a
+            # new generation: known messages change nothing.
             await _files().run(spool.begin_generation)
         cursor = Cursor(spool.generation, 0)
         await self._store.record(self._account, (), cursor)
@@ -308,16 +306,16 @@ class Inbound:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # A thread cannot be cancelled: what it opens after all has to be closed by somebody.
+            # A thread cannot be cancelled: a file that it opens after all has to be closed.
             await asyncio.wait([opening])
             if opening.exception() is None:
-                await _let_go(opening.result())
+                await _close(opening.result())
             raise
 
     async def _put(self, spool: Spool, found: list[Planned]) -> None:
-        """Record rows and move the cursor.  What the store refuses is halved until the one item stands alone."""
+        """Record rows and move the cursor.  Refused rows are halved until the one invalid item is isolated."""
         cursor = Cursor(spool.generation, found[-1].row.seq)
-        await self._set_aside(spool, found)
+        await self._quarantine(spool, found)
         try:
             done = await self._store.record(self._account, _changes(found), cursor)
         except ITEM_FAULTS:
@@ -327,25 +325,25 @@ class Inbound:
                 await self._put(spool, found[middle:])
                 return
             if not found[0].items:
-                raise  # it asks for nothing: the fault is the store's own
-            log.exception("a row cannot be recorded whole", extra={"account": self._account})
+                raise  # it has no changes: the fault is the store's own
+            log.exception("cannot record a row completely", extra={"account": self._account})
             await self._put_items(found[0])
             done = _NOTHING
-            await self._set_aside(spool, found)
+            await self._quarantine(spool, found)
             await self._store.record(self._account, (), cursor)
         if (
             spool is self._spool
-        ):  # else it was let go of meanwhile, and the next one has a cursor of its own
+        ):  # else it was closed meanwhile, and the next one has its own cursor
             self._cursor = cursor
         if any(one.row.event is None for one in found):
             await self.recount()
         self._count(found, done)
 
     async def _put_items(self, one: Planned) -> None:
-        """Record those items of a row that the store takes; the others are refused.  `_count` tells what was recorded.
+        """Record the valid items of a row; the others are refused.  `_count` reports the recorded ones.
 
-        Also where the store fails half-way: when the row is tried again these messages are known, and whoever waits for
-        new ones would not hear of them.
+        Also if the store fails half-way: when the row is retried these messages are known, and would not be reported as
+        new.
         """
         waiting, one.items = [one.items], []
         done = _NOTHING
@@ -365,38 +363,40 @@ class Inbound:
                 one.items += items
                 done = _sum(done, more)
         finally:
-            row, told = self._begun
-            same = row == self._place(one)
-            self._begun = self._place(one), _again(told, done) if same else done
+            row, unreported = self._begun
+            same = row == self._identity(one)
+            self._begun = self._identity(one), _again(unreported, done) if same else done
 
-    def _place(self, one: Planned) -> tuple[int, int]:
-        """Which row of which file it is."""
+    def _identity(self, one: Planned) -> tuple[int, int]:
+        """The identity of a row: its file and number."""
         return self._closed, one.row.seq
 
-    async def _set_aside(self, spool: Spool, found: list[Planned]) -> None:
-        """Write down which rows are not recorded whole, before the cursor moves past them."""
+    async def _quarantine(self, spool: Spool, found: list[Planned]) -> None:
+        """Quarantine the rows that are not recorded completely, before the cursor moves past them."""
         for one in found:
             if (reason := one.reason) == one.noted:
                 continue
             one.noted = reason
-            if self._noted != (one.row.seq, reason):  # unless it is only tried again
+            if self._noted != (one.row.seq, reason):  # unless it is only a retry
                 self._noted = (one.row.seq, reason)
                 extra = {"account": self._account}
-                log.error("row %d of the spool is set aside: %s", one.row.seq, reason, extra=extra)
+                log.error(
+                    "row %d of the spool is quarantined: %s", one.row.seq, reason, extra=extra
+                )
             now = self._clock.wall_ms()
             await _files().run(spool.set_aside, one.row.seq, reason, now)
             await self.recount()
 
     async def recount(self) -> None:
-        """Count the rows that an operator is to look at."""
+        """Count the quarantined rows."""
         if self._spool is not None:
             self.untranslated, self.set_aside = await _files().run(self._spool.counts)
 
     def _count(self, found: list[Planned], done: Recorded) -> None:
-        """These rows were recorded, and this is what the store made of them: tell whoever waits for it."""
-        row, told = self._begun
-        if row in [self._place(one) for one in found]:
-            self._begun, done = (None, _NOTHING), _again(told, done)
+        """Count and report the result of recorded rows."""
+        row, unreported = self._begun
+        if row in [self._identity(one) for one in found]:
+            self._begun, done = (None, _NOTHING), _again(unreported, done)
         self.recorded += len(done.new)
         self.duplicates += done.known
         self.skipped += sum(one.skipped for one in found)
@@ -405,12 +405,12 @@ class Inbound:
             self.last_event_ms = received_ms
         self._count_history(found, done.new)
         for message in done.new:
-            self.saw_message(message.at_ms)
-            self._tell(
+            self.update_newest(message.at_ms)
+            self._publish(
                 f"{'sent' if message.from_me else 'received'} a {message.content.kind}", message
             )
         for message in done.changed:
-            self._tell(f"a {message.content.kind} changed", message)
+            self._publish(f"a {message.content.kind} changed", message)
         self._on_recorded(list(done.new))
         if answers := [one for one in found if one.asked]:
             ids = {ident for one in found for ident in one.history or ()}
@@ -420,20 +420,20 @@ class Inbound:
             )
         self.lost = (self.lost or 0) + done.lost
 
-    # --- rows that were kept for an operator --------------------------------------------------------
+    # --- quarantined rows ---------------------------------------------------------------------------
 
-    async def kept(self, limit: int) -> list[QuarantinedRow]:
-        """The newest of them."""
+    async def quarantined(self, limit: int) -> list[QuarantinedRow]:
+        """The newest quarantined rows."""
         spool = await self._opened()
         return await _files().run(spool.kept, limit)
 
     async def row(self, seq: int) -> Row | None:
-        """One row, whole."""
+        """One complete row."""
         spool = await self._opened()
         return await _files().run(spool.row, seq)
 
     async def record_again(self, row: Row, event: bytes) -> int:
-        """Record a kept row as this event; how many messages are new.  Raises BadInput where that fails again."""
+        """Record a quarantined row as this event; returns the number of new messages.  Raises BadInput."""
         spool = await self._opened()
         again = msgspec.structs.replace(row, event=event)
         (found,) = await _files().run(self._plan, [again])
@@ -447,14 +447,14 @@ class Inbound:
         return self.recorded - before
 
     async def drop(self, seq: int) -> bool:
-        """Delete a kept row for good; whether it was there."""
+        """Delete a quarantined row permanently; returns whether it was found."""
         spool = await self._opened()
         found = await _files().run(spool.drop, seq)
         await self.recount()
         return found
 
-    def saw_message(self, at_ms: int) -> None:
-        """There is a message of this time."""
+    def update_newest(self, at_ms: int) -> None:
+        """Update the time of the newest message."""
         if at_ms > (self.last_message_ms or 0):
             self.last_message_ms = at_ms
 
@@ -462,10 +462,10 @@ class Inbound:
         chunks = [ids for one in found if (ids := one.history) is not None]
         if not chunks:
             return
-        told = set().union(*chunks)
-        recorded = sum(message.id in told for message in new)
+        idents = set().union(*chunks)
+        recorded = sum(message.id in idents for message in new)
         self.history.recorded += recorded
-        self.history.known += len(told) - recorded
+        self.history.known += len(idents) - recorded
         self.history.last_ms = self._clock.wall_ms()
         self.history.last_messages = len(chunks[-1])
 
@@ -477,7 +477,7 @@ class Inbound:
             found.append(planned(self._account, row, self._aliases, self._seen))
         return found
 
-    def _tell(self, text: str, message: Message) -> None:
+    def _publish(self, text: str, message: Message) -> None:
         self._bus.publish(
             "message",
             text,
@@ -499,13 +499,13 @@ class Inbound:
 
 
 async def forget_spool(store: Store, account: str) -> None:
-    """Nothing is known of the spool that the account has from now on: it is read from its first row."""
+    """Reset the cursor of an account: its spool is read from the first row."""
     if await store.cursor(account) is not None:
         await store.record(account, (), Cursor("", 0))
 
 
 def _again(before: Recorded, done: Recorded) -> Recorded:
-    """All that was recorded of a row that was tried again; what was new before is known now."""
+    """The total result of a retried row; messages that were new before are known now."""
     known = max(0, done.known - len(before.new))
     return _sum(before, msgspec.structs.replace(done, known=known))
 
@@ -521,15 +521,15 @@ def _changes(found: list[Planned]) -> list[Change]:
 
 
 def _seen_after(previous: int, row: Row) -> int:
-    """Microseconds since 1970 at which a row was received, later than the row before, as it was.
+    """The time at which a row was received, in microseconds since 1970, and later than the previous row's.
 
-    The row's number tells rows of one millisecond apart, also for another process that goes on in the middle of one.
-    Where its last three digits begin anew, or the clock was set back, the row before decides.
+    The row's number distinguishes rows of one millisecond, also for another process that continues in the middle of
+    one.  If its last three digits start again, or the clock was set back, the previous row decides.
     """
     return max(previous + 1, (_received(row) or 0) * 1000 + row.seq % 1000)
 
 
 def _received(row: Row) -> int | None:
-    """When it was received; None where its row says what cannot be: the rows after it must not come later still."""
+    """When it was received; None if that is impossible, so that it does not affect later rows."""
     received_ms = row.received_ms
     return received_ms if isinstance(received_ms, int) and 0 < received_ms < LATEST_MS else None

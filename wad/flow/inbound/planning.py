@@ -1,4 +1,4 @@
-"""What rows of the spool ask of the store, item by item, so that one that cannot be planned costs no other."""
+"""Planning of spool rows: the changes for the store, item by item, so that an invalid item affects no other."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ ITEM_FAULTS: Final = (
     ArithmeticError,
     RecursionError,
 )
-"""What an item itself can raise where it is decoded, planned or stored.  Anything else is the matter of the store, of
-the disk or of the process, and is tried again."""
+"""Errors that an item itself can cause when it is decoded, planned or stored.  Any other error is the store's, the
+disk's or the process's, and is retried."""
 
 _REASON: Final = 300  # characters
 
 
 def reason_of(error: Exception) -> str:
-    """Why an item was set aside, for an operator: without numbers of people, and short."""
-    words = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
-    return cut(masked(repaired(words)), _REASON)
+    """Why an item was quarantined, for an operator: without phone numbers, and short."""
+    text = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
+    return cut(masked(mended(text)), _REASON)
 
 
 @dataclass(slots=True)
 class Planned:
-    """One row: the changes that each of its items asks for.
+    """One row, with the changes for each of its items.
 
-    `refused`: why items cannot be recorded; `skipped` ones had no words of ours.  `event` is None where the row has no
-    translation, or one that cannot be decoded.  `noted` is the reason that was written down.
+    `refused`: why items cannot be recorded; `skipped`: untranslated items.  `event` is None if the row has
+    no translation, or one that cannot be decoded.  `noted` is the reason that was stored.
     """
 
     row: Row
@@ -53,12 +53,12 @@ class Planned:
 
     @property
     def changes(self) -> Iterator[Change]:
-        """What all its items ask for."""
+        """The changes for all its items."""
         return (change for item in self.items for change in item)
 
     @property
     def receipts(self) -> int:
-        """How many marks it puts."""
+        """The number of its receipts."""
         return sum(isinstance(change, PutMark) for change in self.changes)
 
     @property
@@ -70,17 +70,17 @@ class Planned:
 
     @property
     def asked(self) -> bool:
-        """Whether it answers a question of ours."""
+        """Whether it answers a request of ours."""
         return isinstance(self.event, HistoryReceived) and self.event.asked
 
     @property
     def threads(self) -> set[str]:
-        """The threads that its messages and facts are about."""
+        """The threads of its messages and chat changes."""
         return {*_threads(self.changes)}
 
     @property
     def reason(self) -> str:
-        """Why it is set aside; empty where all of it can be recorded."""
+        """Why it is quarantined; empty if all of it can be recorded."""
         if not self.refused:
             return ""
         if not self.items:
@@ -91,7 +91,7 @@ class Planned:
 
 
 def planned(account: str, row: Row, aliases: dict[str, str], seen: int) -> Planned:
-    """What a row asks for; `aliases` learns what it tells.  Never raises for what the row holds."""
+    """Plan a row; adds its aliases to `aliases`.  Never raises because of the row's content."""
     found = Planned(row)
     if row.event is None:
         return found

@@ -1,4 +1,4 @@
-"""How much happened lately: times of the last five minutes, for a number that can be read without looking it up."""
+"""A counter of recent events: the number within the last five minutes, available without I/O."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable
 from typing import Final
 
 _SPAN: Final = 300.0  # seconds
-_MOST: Final = 100_000  # times that are kept: more than an account can send in the span
+_MAX_TIMES: Final = 100_000  # more than an account can send in the span
 
 
 class Recent:
-    """Counts what is noted.  `now` gives seconds."""
+    """Counts events.  `now` returns seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._times: deque[float] = deque(maxlen=_MOST)
+        self._times: deque[float] = deque(maxlen=_MAX_TIMES)
 
     def note(self) -> None:
-        """It happened once more."""
+        """Count one event."""
         self._times.append(self._now())
 
     @property
     def count(self) -> int:
-        """How often in the last five minutes."""
+        """The number within the last five minutes."""
         oldest = self._now() - _SPAN
         while self._times and self._times[0] < oldest:
             self._times.popleft()

@@ -77,10 +77,14 @@ class Outbound:
             same_message(known, to, content)
             return Enqueued(known, duplicate=True)  # even if it is too late now
         client_id = client_id or self._draw(16).hex()
-        ident, now_ms = entry_id(account, client_id), self._clock.wall_ms()
-        check(content, to, now_ms)
-        if (here := self._accounts.here(account)) is not None:
-            await self._group_roles.check(here, to)
+        ident = entry_id(account, client_id)
+        now_ms = self._clock.wall_ms()
+        if (
+            await self._store.entry(ident) is None
+        ):  # otherwise it is a duplicate, even if too late now
+            check(content, to, now_ms)
+            if (here := self._accounts.get(account)) is not None:
+                await self._group_roles.check(here, to)
         entry = Entry(
             id=ident,
             account=account,
@@ -164,7 +168,7 @@ class Outbound:
             await asyncio.sleep(CHECK_INTERVAL)
 
     def _is_here(self, account: str) -> bool:
-        return self._accounts.here(account) is not None
+        return self._accounts.get(account) is not None
 
     def _join(self, account: Account) -> None:
         if self._epoch is None or account.id in self._senders:

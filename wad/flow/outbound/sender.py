@@ -396,7 +396,7 @@ def _count(account: Account, outcome: Outcome) -> None:
         case Sent(_, at_ms):
             account.sent += 1
             account.sent_lately.note()
-            account.inbound.saw_message(at_ms)
+            account.inbound.update_newest(at_ms)
         case Refused():
             account.refused += 1
             account.refused_lately.note()
