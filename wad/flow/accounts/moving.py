@@ -64,7 +64,7 @@ class Moving:
             return await asyncio.to_thread(work)
 
     async def finish_export(self, account: Account) -> str:
-        """Finish the export once the file is stored: the session is not here any more.  Returns the name of the old file.
+        """Finish the export once the file is stored: the session is not here any more.  Returns the old file's name.
 
         Raises Conflict if it runs, has run since, or was not exported.
         """
@@ -85,7 +85,7 @@ class Moving:
     # --- import -----------------------------------------------------------------------------------
 
     def add_piece(self, upload: str, size: int, offset: int, data: bytes) -> tuple[str, bool]:
-        """Add the next piece of a sealed file; the first has no upload name.  Returns the name, and whether it is complete.
+        """Add the next piece of a sealed file; the first has no upload name.  Returns the name, and whether it is whole.
 
         One at a time: a new upload discards the previous one.  Raises BadInput.
         """
@@ -100,7 +100,7 @@ class Moving:
         return known, len(arrived) == size
 
     async def import_session(self, upload: str, secret: str) -> Account:
-        """Import the uploaded file; returns the account, which then runs.  Raises BadInput, Conflict, Fenced, Unavailable."""
+        """Import the uploaded file and run the account.  Raises BadInput, Conflict, Fenced, Unavailable."""
         known, size, arrived = self._upload
         if upload != known or len(arrived) != size:
             raise BadInput("the upload of the file is not complete")

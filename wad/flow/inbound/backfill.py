@@ -43,7 +43,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class BackfillOptions:
-    """The extent of a request: the number of threads, those with the newest messages first, and of messages for each."""
+    """The extent of a run: the number of threads, the most recent ones first, and of messages for each."""
 
     threads: int = 50
     messages: int = 50

@@ -98,7 +98,7 @@ class Inbound:
         on_replaced: Callable[[], bool],
         on_gap: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`on_replaced()`: the spool's file was moved or replaced; returns whether a worker may still write to the old one.
+        """`on_replaced()`: the spool's file was moved or replaced; whether a worker may still write to the old one.
 
         `on_gap(why)`: rows may be missing; the spool is read once this is stored.
         """
