@@ -70,7 +70,8 @@ class AccountTask(AccountFiles):
         # The worker's time is counted from its start, not from the request.
         until = None if self.worker is None else status.worker_until
         wanted = (
-            status.retry_at, until, status.pair_until, status.settles_at, self._carry_over_retry_at, self.keeper.retry_at,
+            status.retry_at, until, status.pair_until, status.settles_at, self._carry_over_retry_at,
+            self.keeper.retry_at,
         )  # fmt: skip
         times = [at for at in wanted if at is not None]
         left = None if not times else max(0.0, min(times) - self.clock.monotonic())

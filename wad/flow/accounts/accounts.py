@@ -256,7 +256,7 @@ class Accounts:
             await self._around.locations.forget(account.id, epoch=self._epoch)
 
     async def start(self, account: Account) -> None:
-        """Run again after stopped, replaced or failed; after elsewhere, if an operator confirms that the session is here.
+        """Run again after stopped, replaced or failed; after elsewhere, if an operator says that the session is here.
 
         Raises Conflict, Damaged, Fenced, Unavailable.
         """

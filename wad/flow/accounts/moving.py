@@ -85,7 +85,7 @@ class Moving:
     # --- import -----------------------------------------------------------------------------------
 
     def add_piece(self, upload: str, size: int, offset: int, data: bytes) -> tuple[str, bool]:
-        """Add the next piece of a sealed file; the first has no upload name.  Returns the name, and whether it is whole.
+        """Add the next piece of a file; the first has no upload name.  Returns the name, and whether it is whole.
 
         One at a time: a new upload discards the previous one.  Raises BadInput.
         """
