@@ -83,7 +83,7 @@ def _size(path: Path) -> int:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether there is nothing to read.  Raises Damaged where its log lies beside it, which SQLite would delete."""
+    """Whether there is nothing to read.  Raises Damaged if there is a log, which SQLite would delete."""
     if has_lost_its_database(path):
         raise Damaged(f"{path} is damaged: it is empty, and its log is not")
     return _size(path) == 0

@@ -168,8 +168,8 @@ class SimulatedWorker:
         if self.answers:
             before = [m for m in self.history if m.chat == oldest.chat and m.at_ms < oldest.at_ms]
             before.sort(key=lambda m: m.at_ms)
-            told: list[SingleEvent] = [ChatReceived(oldest.chat), *before[-count:]]
-            self._append(HistoryReceived(tuple(told), asked=True), "", oldest.at_ms)
+            events: list[Told] = [ChatReceived(oldest.chat), *before[-count:]]
+            self._append(HistoryReceived(tuple(events), asked=True), "", oldest.at_ms)
 
     async def ask_messages(self, wanted: Sequence[KnownMessage]) -> None:
         """The phone sends those messages that it has in `history`."""

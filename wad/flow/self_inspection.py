@@ -162,7 +162,7 @@ class Inspection:
             yield Problem(code="files_short", text=text, figures=(used, most))
 
     def _replaced(self, store: Path) -> Problem | None:
-        """Whether the store's file is still the one that was opened; the spools' are looked after by who reads them."""
+        """Whether the store's file is still the one that was opened; the readers of spools check those."""
         try:
             found = store.stat()
         except FileNotFoundError:
