@@ -231,7 +231,7 @@ async def test_a_reference_that_means_two_is_a_conflict(tmp_path: Path) -> None:
         ghosts = [world.homes.get(ident) for ident in ("one", "two", "three")]
         for home in ghosts:
             await world.accounts.take_over(home)
-        with pytest.raises(Conflict, match="'one' is the id of one and the name of two"):
+        with pytest.raises(Conflict, match="'one' is ambiguous: the id of one and the name of two"):
             world.accounts.find("one")
         with pytest.raises(Conflict, match="number of one and the number of three"):
             world.accounts.find("+1 555 000 0001")

@@ -158,7 +158,7 @@ async def test_an_account_of_another_number_takes_no_session(tmp_path: Path) -> 
     async with a_world(tmp_path) as world, world.leading():
         await world.accounts.add("front", phone="+15550000009", ident="account_prod_1")
         found, upload = brought(world)
-        with pytest.raises(Conflict, match=r"is \+15550000009, and this is a session of"):
+        with pytest.raises(Conflict, match=r"has number \+15550000009, and this is a session of"):
             await found.plan(upload, HERE)
 
 
@@ -174,7 +174,7 @@ async def test_files_come_in_parts_and_are_forgotten(tmp_path: Path) -> None:
         assert found.put(upload, [last]) == upload
         await found.run(upload, HERE)
         for again in (found.plan, found.run):
-            with pytest.raises(NotFound, match="not here"):
+            with pytest.raises(NotFound, match="not found"):
                 await again(upload, HERE)
         with pytest.raises(NotFound):
             found.put("another", first)
@@ -229,7 +229,7 @@ async def test_a_lease_that_goes_meanwhile(tmp_path: Path) -> None:
         async with world.leading():
             await world.accounts.add("Front", ident="account_prod_1")
             found, upload = brought(world)
-        with pytest.raises(Passive, match="nothing was done"):
+        with pytest.raises(Passive, match="nothing was changed"):
             await found.run(upload, HERE)
         (account,) = world.accounts.all()
         assert not account.home.has_session()

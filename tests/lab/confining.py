@@ -135,7 +135,7 @@ async def name_servers_replaced(world: World) -> None:
     await world.wad.wait_account(
         "shop",
         lambda shown: shown["state"] == "connected" and shown["worker"]["pid"] != before,
-        "a fresh worker",
+        "replacing the worker",
     )
     await world.peer.send_text(world.shop, "sent to the fresh one")
     await world.nothing_lost()

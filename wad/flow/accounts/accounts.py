@@ -98,7 +98,7 @@ class Accounts:
         known = [account.id for account in self.all()]
         more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
         named = ", ".join(known[:_NAMED]) + more or "none"
-        return UnknownAccount(f"account not found: {ref!r}", hint=f"accounts here: {named}")
+        return UnknownAccount(f"there is no account {ref!r}", hint=f"accounts here: {named}")
 
     @property
     def leading(self) -> bool:
