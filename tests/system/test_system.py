@@ -356,7 +356,7 @@ async def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None
         (["send", "shop", "+15550000012", "x" * 70_000], 2, "WhatsApp takes 65536"),
         (["messages", "shop", "+15550000012"], 4, "there is no thread"),
         (["account", "pair", "nobody"], 4, "there is no account"),
-        (["account", "restore", "nobody"], 4, "was removed"),
+        (["account", "restore", "nobody"], 4, "removed account not found"),
         (["outbox", "--state", "odd"], 2, "odd"),
     ],
 )
