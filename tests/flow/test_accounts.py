@@ -401,7 +401,7 @@ async def test_a_removed_account_whose_names_are_taken_stays_removed(tmp_path: P
         first = await world.accounts.add("shop", phone="+15550000001", ident="first")
         await world.accounts.remove(first.id)
         await world.accounts.add("shop", ident="second")
-        with pytest.raises(Conflict, match="second already has the name 'shop'"):
+        with pytest.raises(Conflict, match="account second already has the name 'shop'"):
             await world.accounts.restore("first")
         assert [one.id for one in world.homes.removed()] == ["first"]
         await world.accounts.rename("second", "other")

@@ -75,7 +75,7 @@ async def test_the_name(tmp_path: Path) -> None:
         assert (await found.plan(upload, ImportOptions(name="Front"))).name == "Front"
         await world.accounts.add("Shop")
         assert (await found.plan(upload, ImportOptions())).name == "+15550000001"
-        with pytest.raises(Conflict, match="named 'Shop' already"):
+        with pytest.raises(Conflict, match="already has the name 'Shop'"):
             await found.plan(upload, ImportOptions(name="Shop"))
 
 

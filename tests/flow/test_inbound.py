@@ -553,7 +553,7 @@ async def test_a_salvage_that_fails_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     """The disk is full after the damaged spool was renamed: its rows wait there, named, until there is space."""
-    monkeypatch.setattr("wad.flow.accounts.account._CARRY_OVER_AGAIN", 0.05)
+    monkeypatch.setattr("wad.flow.accounts.account_files._CARRY_OVER_RETRY", 0.05)
 
     def full(*_: object) -> None:
         raise StateUnwritable("the disk is full")
