@@ -46,7 +46,7 @@ KNOWN = {
     ("wad/worker/link.py", "DaemonSocket._report"): A_WORKERS,
     ("wad/worker/link.py", "Permission.watch"): A_WORKERS,
     ("wad/worker/link.py", "Permission._watch"): A_WORKERS,
-    ("wad/flow/inbound/pipeline.py", "_let_go"): AWAITED,
+    ("wad/flow/inbound/pipeline.py", "_close"): AWAITED,
     ("wad/systemd/log_stream.py", "LogStream.__init__"): "lines that nobody takes are dropped and counted",
     ("wad/systemd/log_stream.py", "LogStream._work"): "lines that nobody takes are dropped and counted",
     ("wad/store/write_behind.py", "WriteBehind._work"): "until nothing is due; its errors are raised by the next put",
