@@ -57,7 +57,7 @@ class Machine:
         self.paired = False
         self.jid = False
 
-    def tell(self, event: Input) -> None:
+    def handle(self, event: Input) -> None:
         """As `flow.account` does."""
         match event:
             case Pair():
