@@ -25,7 +25,6 @@ from wad.core.event import (
     MessageReceived,
     ReceiptMark,
     ReceiptReceived,
-    SingleEvent,
 )
 from wad.core.history import KnownMessage
 from wad.core.jid import Jid
@@ -168,7 +167,7 @@ class SimulatedWorker:
         if self.answers:
             before = [m for m in self.history if m.chat == oldest.chat and m.at_ms < oldest.at_ms]
             before.sort(key=lambda m: m.at_ms)
-            events: list[Told] = [ChatReceived(oldest.chat), *before[-count:]]
+            events: list[SingleEvent] = [ChatReceived(oldest.chat), *before[-count:]]
             self._append(HistoryReceived(tuple(events), asked=True), "", oldest.at_ms)
 
     async def ask_messages(self, wanted: Sequence[KnownMessage]) -> None:

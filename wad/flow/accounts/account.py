@@ -18,7 +18,7 @@ from wad.core.errors import (
 )
 from wad.core.history import BackfillResult
 from wad.core.problem import Problem
-from wad.core.session_location import day, is_elsewhere, told
+from wad.core.session_location import elsewhere_reason, is_elsewhere, to_minute
 from wad.engine.port import (
     FileDamaged,
     Receipts,
@@ -116,7 +116,7 @@ class Account(AccountTask):
         """Why it must not run here; empty if it may."""
         location, card = self.location, self.card
         if location and is_elsewhere(location, self._around.instance, card.jid if paired else None):
-            return told(location)
+            return elsewhere_reason(location)
         if card.exported_ms and not paired:
             return f"its session was exported on {to_minute(card.exported_ms)}"
         return ""

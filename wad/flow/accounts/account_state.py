@@ -124,7 +124,7 @@ class AccountState:
     def _store_end_state(self, now: float) -> None:
         """Store the end state, or its end: a restart of wad does not change it."""
         wall_ms = self.clock.wall_ms()
-        ended = end_state.kept(self.card.ended, self.status, now, wall_ms, __version__)
+        ended = end_state.to_store(self.card.ended, self.status, now, wall_ms, __version__)
         if ended != self.card.ended:
             self.keeper.note(ended=ended)
 

@@ -158,7 +158,7 @@ class AccountTask(AccountFiles):
         was not detected.
         """
         if self._loop is not None:
-            self._loop.hurry()
+            self._loop.retry_now()
         timeout = max(self._around.permit(), self._around.options.stop_timeout) + _MARGIN
         try:
             async with asyncio.timeout(timeout):

@@ -11,12 +11,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from wad.core.account_reference import Names, clash, reference_kind
+from wad.core.account_reference import Names, clash
 from wad.core.connection import State
 from wad.core.errors import Conflict, NotFound, TimedOut, UnknownAccount, WadError
 from wad.core.jid import account_id, phone_digits
 from wad.core.names import check_name
-from wad.core.session_location import SessionLocation, elsewhere_reason
+from wad.core.session_location import SessionLocation
 from wad.engine import Engine
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.surroundings import Surroundings
@@ -446,7 +446,7 @@ def _names_of_location(location: SessionLocation) -> Names:
 
 def choose(ref: str, among: Iterable[T], names: Callable[[T], Names]) -> T | None:
     """The item that a reference matches; None if none does.  Raises Conflict if several do."""
-    found = [(one, how) for one in among if (how := way(ref, names(one))) is not None]
+    found = [(one, how) for one in among if (how := reference_kind(ref, names(one))) is not None]
     if len(found) > 1:
         means = " and ".join(f"the {how} of {names(one).id}" for one, how in found[:_NAMED])
         raise Conflict(
@@ -469,7 +469,7 @@ def _latest(ref: str, removed: Iterable[RemovedAccount]) -> RemovedAccount:
 
 def _elsewhere_error(location: SessionLocation) -> Conflict:
     return Conflict(
-        f"account {location.account} is elsewhere: {told(location)}",
+        f"account {location.account} is elsewhere: {elsewhere_reason(location)}",
         hint=f"use {location.instance}, or move the session: wadctl session export",
     )
 

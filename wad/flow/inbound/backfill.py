@@ -97,7 +97,7 @@ class Run:
 
     async def _ask_all(self) -> None:
         found = await self._store.threads(self._account.id, limit=self._options.threads)
-        threads = [thread for thread in found if can_be_asked(Jid.parse(thread.chat))]
+        threads = [thread for thread in found if has_history(Jid.parse(thread.chat))]
         self.total = len(threads)
         unanswered = 0
         for number, thread in enumerate(threads):

@@ -33,7 +33,7 @@ _REASON: Final = 300  # characters
 def reason_of(error: Exception) -> str:
     """Why an item was quarantined, for an operator: without phone numbers, and short."""
     text = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
-    return cut(masked(mended(text)), _REASON)
+    return cut(masked(repaired(text)), _REASON)
 
 
 @dataclass(slots=True)
