@@ -25,6 +25,7 @@ from wad.core.event import (
     MessageReceived,
     ReceiptMark,
     ReceiptReceived,
+    SingleEvent,
 )
 from wad.core.history import KnownMessage
 from wad.core.jid import Jid

@@ -11,12 +11,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from wad.core.account_reference import Names, clash
+from wad.core.account_reference import Names, clash, reference_kind
 from wad.core.connection import State
 from wad.core.errors import Conflict, NotFound, TimedOut, UnknownAccount, WadError
 from wad.core.jid import account_id, phone_digits
 from wad.core.names import check_name
-from wad.core.session_location import SessionLocation
+from wad.core.session_location import SessionLocation, elsewhere_reason
 from wad.engine import Engine
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.surroundings import Surroundings
