@@ -143,7 +143,6 @@ class Run:
 
     async def _end(self) -> None:
         self._account.on_answer = lambda answer: None
-        self.over = True
         if self.failure is not None:
             self.done = self.done.ended(str(self.failure))
         try:
@@ -151,6 +150,7 @@ class Run:
         except WadError as error:
             about = {"account": self._account.id}
             log.warning("cannot store the result of a backfill: %s", error, extra=about)
+        self.over = True
         async with self._changed:
             self._changed.notify_all()
 
