@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 AWAITED = "whoever makes it waits for it, and handles its errors"
-BOUNDED = "it ends: each turn brings it nearer to its end"
+BOUNDED = "each iteration brings it nearer to its end"
 A_WORKERS = "wad.worker.faults ends the process when it fails"
-HANDED_ON = "what its work raises is handed to whoever asked for it"
+HANDED_ON = "the caller gets the errors of its work"
 
 KNOWN = {
     ("wad/lib/loops.py", "Loop._rest"): "the supervisor",
@@ -28,10 +28,13 @@ KNOWN = {
     ("wad/api/http_process/supervisor.py", "HttpProcess._attach"): AWAITED,
     ("wad/http/daemon_client.py", "DaemonConnection.__init__"): "its end ends the connection and all its calls",
     ("wad/http/daemon_client.py", "DaemonConnection._answer"): "until the answer, or the daemon gives no sign of life",
-    ("wad/http/daemon_client.py", "DaemonLink.call"): "until the answer, or for 10 s",
+    ("wad/api/http_process/supervisor.py", "HttpProcess._until_it_ends"): AWAITED,
+    ("wad/http/daemon_client.py", "DaemonLink._result"): "until the answer, or for 10 s",
     ("wad/http/daemon_client.py", "DaemonLink._connected"): AWAITED,
     ("wad/http/process.py", "run"): "without a pulse systemd starts another process",
     ("wad/http/process.py", "_pulse"): "without a pulse systemd starts another process",
+    ("wad/http/process.py", "_Process.send_heartbeats"): "without heartbeats the daemon starts another process",
+    ("wad/http/sharing.py", "SingleFlight._start"): HANDED_ON,
     ("wad/core/wire.py", "_check"): BOUNDED,
     ("wad/daemon.py", "_live"): AWAITED,
     ("wad/daemon.py", "_first_of"): AWAITED,
