@@ -299,6 +299,26 @@ async def test_what_could_be_read_stays(tmp_path: Path, placeholder: MessageKind
         assert (thread.messages, thread.last_text, thread.unread) == (1, "text 2", 1)
 
 
+@pytest.mark.parametrize("again", ["the same message", "with its time"])
+async def test_what_is_received_again_updates_the_row_that_is_shown(
+    tmp_path: Path, again: str
+) -> None:
+    """Not the older placeholder for it, which is marked as its duplicate and has the message's document id."""
+    path = tmp_path / "wad.db"
+    async with opened(path) as store:
+        await store.record(ACC, arrival(1, content=Content(MessageKind.LOST)))
+        await store.record(ACC, arrival(2))
+    make_older(path)
+    copy_row(path, 2, wa_id=wa_id(1), push_name="" if again == "with its time" else "Ann")
+    run(path, "DELETE FROM messages WHERE number = 2")
+    async with opened(path) as store:
+        done = await store.record(ACC, arrival(1, content=text("text 2"), push_name="Ann"))
+        assert (len(done.new), done.known) == (0, 1)
+        (shown,) = await store.messages(ANN_THREAD, limit=9)
+        assert shown.push_name == "Ann"
+    assert run(path, "SELECT kind FROM messages WHERE number = 1") == [("lost",)]
+
+
 async def test_our_own_document_stays(tmp_path: Path) -> None:
     """Rather than its echo, though that was stored first."""
     path = tmp_path / "wad.db"

@@ -4,7 +4,8 @@
 - Else a document with the same account, WhatsApp id and direction in the same thread and, where several people write
   in it, by the same sender.  Thread and sender are spelled by number wherever the number is known, so a message that is
   read again, after the other address of its chat or sender became known, is not stored twice.
-- A message of our outbox is known by account and WhatsApp id alone (`sqlite_outbox`).
+- A message of our outbox is known by account and WhatsApp id alone (outbox.py).
+- Of several, the one that is shown: a row that is marked as a duplicate counts only where there is no other.
 """
 
 from __future__ import annotations
@@ -88,11 +89,12 @@ def _known(db: sqlite3.Connection, message: Message) -> Row | None:
     if not message.wa_id:
         return row_of(db, message.id)
     # A document with this id is among them: the id is made from the WhatsApp id (core/identity.py).
-    rows = rows_with(db, message.account, message.wa_id)
-    for row in rows:
-        if row.first.id == message.id:
-            return row
-    return next((row for row in rows if _shows(row.first, message)), None)
+    rows = [
+        row
+        for row in rows_with(db, message.account, message.wa_id)
+        if row.first.id == message.id or _shows(row.first, message)
+    ]
+    return min(rows, key=lambda row: (row.marked, row.first.id != message.id), default=None)
 
 
 def _shows(known: Message, message: Message) -> bool:

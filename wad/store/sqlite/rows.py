@@ -60,6 +60,8 @@ class Row(NamedTuple):
     number: int
     first: Message
     amended: bytes | None = None
+    marked: bool = False
+    """Marked as a duplicate: it is not shown."""
 
     @property
     def shown(self) -> Message:
@@ -70,9 +72,9 @@ class Row(NamedTuple):
 
 
 def _row_from(columns: tuple[Any, ...]) -> Row:
-    """The row from its number and MESSAGE_COLUMNS."""
+    """The row from its number, whether it is marked, and MESSAGE_COLUMNS."""
     (
-        number, ident, account, thread, chat, sender, from_me, at_ms, seen,
+        number, marked, ident, account, thread, chat, sender, from_me, at_ms, seen,
         wa_id, status, push_name, client_id, stable_key, fingerprint, _, content, amended,
     ) = columns  # fmt: skip
     first = Message(
@@ -80,10 +82,10 @@ def _row_from(columns: tuple[Any, ...]) -> Row:
         seen=seen, content=unpack_content(content), status=MessageStatus(status), wa_id=wa_id, push_name=push_name,
         client_id=client_id, stable_key=stable_key, fingerprint=fingerprint,
     )  # fmt: skip
-    return Row(number, first, amended)
+    return Row(number, first, amended, bool(marked))
 
 
-_ROWS: Final = f"SELECT number, {MESSAGE_COLUMNS} FROM messages"
+_ROWS: Final = f"SELECT number, duplicate_of != '', {MESSAGE_COLUMNS} FROM messages"
 
 
 def find_rows(db: sqlite3.Connection, rest: str, values: Iterable[Any] = ()) -> list[Row]:
@@ -93,7 +95,7 @@ def find_rows(db: sqlite3.Connection, rest: str, values: Iterable[Any] = ()) -> 
 
 def message_from(columns: tuple[Any, ...]) -> Message:
     """The message as it is now, from MESSAGE_COLUMNS."""
-    return _row_from((0, *columns)).shown
+    return _row_from((0, False, *columns)).shown
 
 
 def row_at(db: sqlite3.Connection, number: int) -> Row | None:
