@@ -139,6 +139,23 @@ async def test_what_the_disk_refuses_is_told_and_tried_again(
         assert account.home.card().push_name == "new"
 
 
+async def test_a_failure_ends_with_the_next_card_that_is_written(
+    home: AccountDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator's change writes what was refused before, too: nothing is left to retry."""
+    keeper, disk = keeper_of(home), Disk(monkeypatch)
+    disk.open.set()
+    disk.full = True
+    keeper.note(push_name="new")
+    await keeper.settle()
+    assert keeper.failure
+    disk.full = False
+    await keeper.change(name="Renamed")
+    await keeper.settle()
+    assert (home.card().name, home.card().push_name) == ("Renamed", "new")
+    assert not keeper.failure
+
+
 async def test_what_happened_is_written_before_the_daemon_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

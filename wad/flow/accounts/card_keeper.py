@@ -96,12 +96,11 @@ class CardKeeper:
             self.on_failure()
             if not isinstance(error, WadError):
                 raise
-        else:
-            self.failure = ""
 
     async def _write(self, card: AccountCard) -> None:
         await self._threads.run(self._home.write_card, card)
         self._written = card
+        self.failure = ""  # whoever asked for this write: all that was refused before is in this card
         self._noted = {
             name: value for name, value in self._noted.items() if getattr(card, name) != value
         }
