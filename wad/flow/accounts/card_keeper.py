@@ -100,7 +100,7 @@ class CardKeeper:
     async def _write(self, card: AccountCard) -> None:
         await self._threads.run(self._home.write_card, card)
         self._written = card
-        self.failure = ""  # whoever asked for this write: all that was refused before is in this card
+        self.failure = ""  # all that was refused before is in this card, too
         self._noted = {
             name: value for name, value in self._noted.items() if getattr(card, name) != value
         }
@@ -110,6 +110,8 @@ class CardKeeper:
         if not self.unread:
             self._written = card
             card = _with(card, self._noted)
+            if card == self._written:
+                self.failure = ""  # what could not be written down is what the card says
         self.card = card
 
     async def _check_read(self) -> None:
