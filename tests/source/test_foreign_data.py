@@ -53,7 +53,6 @@ WRITTEN: Final = {
     "wad/systemd/http_port.py:main": "a drop-in in /run, which is made again at each boot",
     "wad/api/control/unix_socket.py:_create": "a socket, which no crash of the machine outlives",
     "wad/lib/sqlite_file.py:_create": "SQLite's own file, which it syncs itself",
-    "wad/lib/sqlite_file.py:pad": "an empty database that is being set aside",
     "wad/worker/patching.py:write": "the process's own memory",
     "wad/engine/simulator.py:scan": "the simulator, for tests",
     "wad/systemd/cgroups.py:_write": "a file of the kernel's",

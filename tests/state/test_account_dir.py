@@ -22,6 +22,7 @@ from wad.core.errors import (
     StateUnwritable,
     UnknownAccount,
 )
+from wad.lib.sqlite_file import has_lost_its_database, log_of, pad
 from wad.state.account_dir import (
     AccountCard,
     AccountDir,
@@ -51,6 +52,51 @@ def failing(code: int) -> Callable[..., None]:
         raise OSError(code, os.strerror(code))
 
     return fail
+
+
+# --- a database that was emptied -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "directory"])
+def test_only_a_file_that_is_empty_or_missing_is_padded(tmp_path: Path, kind: str) -> None:
+    """A worker that is not confined may put a link there: what it leads to is not the daemon's to change."""
+    file, other = tmp_path / "spool.db", tmp_path / "other"
+    log_of(file).write_bytes(b"log")
+    match kind:
+        case "link":
+            other.touch()
+            file.symlink_to(other)
+        case "dangling link":
+            file.symlink_to(other)
+        case "pipe":
+            os.mkfifo(file)
+        case "directory":
+            file.mkdir()
+    assert not has_lost_its_database(file)
+    with pytest.raises(OSError, match=re.escape(str(file))):
+        pad(file)
+    assert not other.exists() or other.stat().st_size == 0
+
+
+def test_a_file_with_contents_is_not_padded(tmp_path: Path) -> None:
+    """It came since the look: as much as one page would be left of it."""
+    file = tmp_path / "spool.db"
+    file.write_bytes(b"x" * 10_000)
+    pad(file)
+    assert file.stat().st_size == 10_000
+
+
+def test_an_empty_or_missing_file_beside_its_log_is_padded(tmp_path: Path) -> None:
+    """So that SQLite reads the log."""
+    for file in (tmp_path / "spool.db", tmp_path / "session.db"):
+        log_of(file).write_bytes(b"log")
+    (tmp_path / "spool.db").touch(0o644)
+    for file in (tmp_path / "spool.db", tmp_path / "session.db"):
+        assert has_lost_its_database(file)
+        pad(file)
+        assert not has_lost_its_database(file)
+        assert file.stat().st_size == 4096
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 # --- cards ----------------------------------------------------------------------------------------
@@ -95,6 +141,22 @@ def test_a_damaged_card_is_kept_beside_the_new_one(homes: AccountDirs) -> None:
     assert home.card() == CARD
     kept = sorted(path.read_text() for path in home.path.glob("account.json.damaged*"))
     assert kept == ["half a ca0", "half a ca1"]
+
+
+@pytest.mark.parametrize("name", ["account.json", "account.json.new"])
+def test_a_card_is_written_whatever_is_in_the_place_of_its_copy(
+    homes: AccountDirs, name: str
+) -> None:
+    """The copy is in the directory of a worker, which could refuse every order to its account."""
+    home = homes.create(CARD)
+    (home.path / name).unlink(missing_ok=True)
+    (home.path / name).mkdir()
+    (home.path / name / "file").touch()
+    home.write_card(AccountCard(id="acc-1", name="Renamed", enabled=False))
+    assert home.card().name == "Renamed"
+    homes.remove("acc-1", "20260101T000000Z")
+    (removed,) = homes.removed()
+    assert removed.card.name == "Renamed"
 
 
 @pytest.mark.parametrize("kind", ["half", "directory", "pipe", "circle"])

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -223,25 +224,32 @@ def log_size(path: Path) -> int:
 
 
 def has_lost_its_database(path: Path) -> bool:
-    """Whether a log lies beside an empty or missing database: SQLite deletes such a log when it opens the database."""
+    """Whether a log is beside an empty or missing database: SQLite deletes such a log when it opens the database."""
     try:
-        size = path.stat().st_size
+        found = path.lstat()
     except FileNotFoundError:
-        size = 0
+        return log_size(path) > 0
     except OSError:
         return False  # whoever opens it says why
-    return size == 0 and log_size(path) > 0
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0 and log_size(path) > 0
 
 
 def pad(path: Path) -> None:
     """Give an empty database a page of zeros, so that SQLite reads its log, whose newer pages count.  Raises OSError.
 
     A log names its own page size and checks itself; what it holds of the database comes back, which is all of it
-    until it was written back for the first time.
+    until it was written back for the first time.  A file that is not empty, a link or a pipe is left as it is: another
+    process may have put it there just now.
     """
-    with path.open("ab") as file:
-        file.truncate(_PAGE)
-    path.chmod(0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600)
+    try:
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode) and found.st_size == 0:
+            os.ftruncate(fd, _PAGE)
+            os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
 
 
 def write_back(path: Path) -> bool:

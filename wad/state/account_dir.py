@@ -108,6 +108,7 @@ class AccountDir:
     def write_card(self, card: AccountCard) -> None:
         """Replace the card, whole or not at all; a damaged card is renamed, in the account directory.
 
+        The copy there is replaced if that is possible.
         Raises StateUnwritable, also if the present card cannot be read.
         """
         text = msgspec.json.format(msgspec.json.encode(named(card, self.id))) + b"\n"
@@ -120,8 +121,12 @@ class AccountDir:
             _make_private(self.card_file.parent)
         except OSError as error:
             raise unwritable(self.card_file, error) from error
-        write_file(self.card_copy, text)
         write_file(self.card_file, text)
+        try:
+            write_file(self.card_copy, text)
+        except StateUnwritable as error:
+            # The worker's directory: an order to stop it, say, must not depend on what it left there.
+            log.warning("the copy of the card of %s is out of date: %s", self.id, error)
 
     def drop_card(self) -> None:
         """Delete the card that a crash has left of an earlier account with this id.  Raises OSError."""
@@ -130,6 +135,8 @@ class AccountDir:
     def pack_card(self) -> None:
         """Move the card into the directory, over its copy.  No worker may run.  Raises OSError."""
         if os.path.lexists(self.card_file):
+            if self.card_copy.is_dir() and not self.card_copy.is_symlink():
+                self.card_copy.rename(_unused(self.card_copy.with_suffix(".json.damaged")))
             self.card_file.replace(self.card_copy)
             sync_directory(self.path)
 
