@@ -242,7 +242,7 @@ async def test_a_directory_that_is_no_account_is_left_alone(tmp_path: Path) -> N
         (world.homes.root / "account_prod_1").mkdir()
         (world.homes.root / "account_prod_1" / "notes").write_text("mine")
         found, upload = brought(world)
-        with pytest.raises(Conflict, match="is no account"):
+        with pytest.raises(Conflict, match="is not an account"):
             await found.run(upload, HERE)
         assert (world.homes.root / "account_prod_1" / "notes").read_text() == "mine"
         assert not (world.homes.root / ".incoming").exists()
