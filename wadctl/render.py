@@ -289,7 +289,7 @@ def _lease(screen: Screen, lease: Any) -> str:
         ("holder", lease["holder"] or "-"),
         ("epoch", _value(lease["epoch"])),
         ("acquired", local(lease["acquired_ms"]) or "-"),
-        ("acquired by", plain(lease["acquire_reason"] or "-")),
+        ("acquired because", plain(lease["acquire_reason"] or "-")),
         ("previous holder", lease["previous_holder"] or "-"),
         (
             "timing",

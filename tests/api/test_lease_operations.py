@@ -41,7 +41,7 @@ def test_show_says_who_acts_why_and_for_how_long(world: Served) -> None:
     """All that is known of the lease."""
     out = run(world, "show").stdout
     assert re.search(r"^valid for +9.5 s without another renewal$", out, re.MULTILINE)
-    assert re.search(r"^acquired by +epoch 6 was released$", out, re.MULTILINE)
+    assert re.search(r"^acquired because +epoch 6 was released$", out, re.MULTILINE)
     assert re.search(r"^stored in +/var/lib/wad/lease.json$", out, re.MULTILINE)
 
 

@@ -106,7 +106,7 @@ def lock(facts: InstallationFacts) -> Finding:
     if shown not in (None, mode):
         return check.failed(f"{evidence}, but /ready says {shown}", "wadctl status", *facts.log)
     if mode == "active":
-        return check.passed(f"{evidence}, epoch {lease['epoch']}, held by {holder}")
+        return check.passed(f"{evidence}, held by {holder}")
     if holder and holder != facts.daemon["instance"]:
         return check.warned(f"{evidence}; {holder} is active", f"run wadctl on {holder}")
     if facts.configuration.text("lease.kind") == _FIRESTORE:
