@@ -159,6 +159,15 @@ def test_a_card_is_written_whatever_is_in_the_place_of_its_copy(
     assert removed.card.name == "Renamed"
 
 
+def test_no_card_is_written_for_an_account_whose_directory_is_gone(homes: AccountDirs) -> None:
+    """It would count for the next directory that is brought here under this name."""
+    home = homes.create(CARD)
+    homes.remove("acc-1", "20260101T000000Z")
+    with pytest.raises(StateUnwritable):
+        home.write_card(CARD)
+    assert not home.card_file.exists()
+
+
 @pytest.mark.parametrize("kind", ["half", "directory", "pipe", "circle"])
 def test_a_damaged_card_is_set_aside_when_the_account_is_opened(
     homes: AccountDirs, kind: str

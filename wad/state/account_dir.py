@@ -116,6 +116,7 @@ class AccountDir:
         if found.unread:
             raise StateUnwritable(f"cannot read {self._card_in_use}: {found.unread}")
         try:
+            self.path.stat()  # without its directory there is no account, and no card of one
             if found.damage:
                 self._card_in_use.rename(_unused(self.card_copy.with_suffix(".json.damaged")))
             _make_private(self.card_file.parent)
