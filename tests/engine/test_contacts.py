@@ -63,7 +63,7 @@ def phone(tmp_path: Path) -> Iterator[Phone]:
     phone.db.close()
 
 
-def test_a_name_is_told_once(phone: Phone) -> None:
+def test_a_name_is_reported_once(phone: Phone) -> None:
     """Also for another worker, with another handle of the spool."""
     phone.save(BOB, "Bob from next door")
     book = phone.book()
@@ -73,7 +73,7 @@ def test_a_name_is_told_once(phone: Phone) -> None:
     assert phone.told() == [(BOB, "Bob from next door")]
 
 
-def test_a_changed_name_is_told_alone(phone: Phone) -> None:
+def test_only_a_changed_name_is_reported(phone: Phone) -> None:
     """And not the unchanged ones."""
     phone.save(BOB, "Bob")
     phone.save("9@lid", "Ann")
@@ -84,9 +84,7 @@ def test_a_changed_name_is_told_alone(phone: Phone) -> None:
     assert phone.told()[-1] == (BOB, "Robert")
 
 
-def test_a_database_that_nobody_wrote_is_not_opened(
-    phone: Phone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unchanged_database_is_not_opened(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of idle accounts are checked all the time; a database that was just written is checked once more."""
     opened: list[Path] = []
     read = session_db.saved_names
@@ -118,7 +116,7 @@ def test_a_first_name_alone(phone: Phone) -> None:
     assert phone.told() == [(BOB, "Bob")]
 
 
-def test_what_is_no_person_is_passed_over(phone: Phone) -> None:
+def test_addresses_that_are_not_persons_are_skipped(phone: Phone) -> None:
     """Like contacts without a name in the phone."""
     for address in ("1-2@g.us", "no address", ""):
         phone.save(address, "Name")
@@ -127,7 +125,7 @@ def test_what_is_no_person_is_passed_over(phone: Phone) -> None:
     assert phone.told() == []
 
 
-def test_before_the_library_has_made_its_tables(tmp_path: Path) -> None:
+def test_before_the_library_has_created_its_tables(tmp_path: Path) -> None:
     """There is nothing to report, and no spool is created."""
     home = AccountDir(tmp_path)
     assert AddressBook(home, SystemClock()).check() is None
@@ -135,7 +133,7 @@ def test_before_the_library_has_made_its_tables(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("1234"), st.sampled_from("abc")), max_size=8))
-def test_the_last_telling_is_the_book(
+def test_the_newest_name_wins(
     tmp_path_factory: pytest.TempPathFactory, books: list[dict[str, str]]
 ) -> None:
     """Whatever changes between two checks, by any worker: the newest event has the newest name."""

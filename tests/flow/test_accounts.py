@@ -112,7 +112,7 @@ async def test_an_order_while_it_begins_is_obeyed(
         assert not account.status.worker
 
 
-async def test_a_restarted_account_gets_a_fresh_worker(tmp_path: Path) -> None:
+async def test_a_restarted_account_gets_a_new_worker(tmp_path: Path) -> None:
     """Restart ends the worker and starts another at once."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -171,9 +171,7 @@ async def test_remove_renames_and_restore_brings_the_session_back(tmp_path: Path
 
 
 @pytest.mark.parametrize("ref", ["shop-1", "Shop", "+1 555 000 0001"])
-async def test_a_removed_account_is_restored_by_whatever_it_was_called(
-    tmp_path: Path, ref: str
-) -> None:
+async def test_a_removed_account_is_restored_by_any_of_its_names(tmp_path: Path, ref: str) -> None:
     """Its id, name or whole number; of several removals the latest."""
     async with a_world(tmp_path) as world, world.leading():
         for _ in range(2):
@@ -211,7 +209,9 @@ async def test_an_account_is_found_by_id_name_and_number(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("ref", ["old_15550000001_copy", "acc-1555000000", "SHOP", "5550000001"])
-async def test_what_only_looks_like_an_account_is_none(tmp_path: Path, ref: str) -> None:
+async def test_a_directory_that_only_looks_like_an_account_is_ignored(
+    tmp_path: Path, ref: str
+) -> None:
     """Nothing happens to an account that was not named."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.accounts.add("shop", phone="+15550000001")
@@ -222,7 +222,7 @@ async def test_what_only_looks_like_an_account_is_none(tmp_path: Path, ref: str)
         assert world.accounts.all() == [account]
 
 
-async def test_a_reference_that_means_two_is_a_conflict(tmp_path: Path) -> None:
+async def test_an_ambiguous_reference_is_a_conflict(tmp_path: Path) -> None:
     """Such accounts may lie on the disk; the id alone still names one of them."""
     async with a_world(tmp_path) as world:
         world.homes.create(AccountCard(id="one", name="shop", phone="+15550000001"))
@@ -254,9 +254,7 @@ async def test_a_reference_that_means_two_is_a_conflict(tmp_path: Path) -> None:
         {"name": "other", "phone": "0015550000001"},
     ],
 )
-async def test_a_name_that_would_mean_another_account_is_refused(
-    tmp_path: Path, wanted: dict[str, str]
-) -> None:
+async def test_an_ambiguous_name_is_refused(tmp_path: Path, wanted: dict[str, str]) -> None:
     """Whether it is another's id, name or number; a new name as well."""
     async with a_world(tmp_path) as world, world.leading():
         await world.accounts.add("shop", phone="+15550000001")
@@ -277,7 +275,7 @@ async def test_a_name_that_would_mean_another_account_is_refused(
         {"name": "same"},
     ],
 )
-async def test_of_two_adds_at_once_one_makes_an_account(
+async def test_two_concurrent_adds_create_one_account(
     tmp_path: Path, wanted: dict[str, str]
 ) -> None:
     """By number, id or name; the other is told, and leaves nothing."""
@@ -374,7 +372,7 @@ async def test_an_account_that_is_being_removed_takes_no_orders(
         await world.accounts.add("other", phone=account.card.phone)
 
 
-async def test_a_removal_goes_on_when_nobody_waits_for_it(
+async def test_a_removal_continues_without_its_caller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever asked hung up: it is an account, or a removed one, and nothing in between."""
@@ -423,7 +421,7 @@ async def test_bad_names_and_numbers_are_refused(tmp_path: Path) -> None:
         assert len(world.accounts.all()) == 1
 
 
-async def test_a_damaged_spool_is_set_aside_and_the_account_goes_on(tmp_path: Path) -> None:
+async def test_a_damaged_spool_is_quarantined_and_the_account_goes_on(tmp_path: Path) -> None:
     """The damaged file is renamed, a new spool begins, an operator sees it, and nothing else stops."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()

@@ -193,7 +193,7 @@ def test_a_hostile_subject_is_shown(road: Road, subject: bytes) -> None:
     assert road.inbound.untranslated == 0
 
 
-def test_who_edits_without_end_fills_neither_store_nor_page(road: Road) -> None:
+def test_endless_edits_fill_neither_store_nor_page(road: Road) -> None:
     """The first version and the newest stay."""
     road.take("Message", with_body(field(1, b"first"), ident=b"M"))
     for number in range(150):
@@ -208,7 +208,7 @@ def test_who_edits_without_end_fills_neither_store_nor_page(road: Road) -> None:
     look(message)
 
 
-async def test_a_hostile_row_neither_ends_nor_holds_up_the_loop(tmp_path: Path) -> None:
+async def test_a_hostile_row_neither_ends_nor_blocks_the_loop(tmp_path: Path) -> None:
     """The supervisor counts no failure."""
     loops = Loops(SystemClock())
     store = await SqliteStore.open(tmp_path / "wad.db")

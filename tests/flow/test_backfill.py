@@ -42,7 +42,7 @@ async def finished(run: Run) -> Run:
     return run
 
 
-async def test_every_conversation_is_asked_for_once(tmp_path: Path) -> None:
+async def test_every_conversation_is_requested_once(tmp_path: Path) -> None:
     """The newest first; statuses have no history."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -56,7 +56,7 @@ async def test_every_conversation_is_asked_for_once(tmp_path: Path) -> None:
         assert account.home.card().backfill == run.done
 
 
-async def test_no_more_than_was_wished(tmp_path: Path) -> None:
+async def test_no_more_than_requested(tmp_path: Path) -> None:
     """For the given number of conversations the given number of messages, the newest of the old ones."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -95,7 +95,7 @@ async def test_a_phone_that_is_silent_ends_the_run(tmp_path: Path) -> None:
         assert account.card.backfill == run.done
 
 
-async def test_the_answer_to_an_earlier_question_is_no_answer(
+async def test_the_answer_to_an_earlier_request_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A late answer is stored, and counted for no other conversation."""
@@ -124,7 +124,7 @@ async def test_the_answer_to_an_earlier_question_is_no_answer(
         assert len(await world.store.messages(f"{account.id}__{BOB}", limit=9)) == 3
 
 
-async def test_who_is_not_connected_asks_nobody(tmp_path: Path) -> None:
+async def test_an_account_that_is_not_connected_sends_no_requests(tmp_path: Path) -> None:
     """And an account whose library cannot send requests says so, before anything begins."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -165,7 +165,7 @@ async def test_a_connection_that_is_lost_ends_the_run(
         assert (run.done.threads, run.done.messages, run.done.errors) == (1, 1, 1)
 
 
-async def test_the_end_of_the_reign_ends_the_run(tmp_path: Path) -> None:
+async def test_the_end_of_the_term_ends_the_run(tmp_path: Path) -> None:
     """No more requests are sent, and the next run is possible."""
     async with a_world(tmp_path) as world:
         async with world.leading():
@@ -180,7 +180,7 @@ async def test_the_end_of_the_reign_ends_the_run(tmp_path: Path) -> None:
         assert "another instance" in account.card.backfill.error
 
 
-async def test_a_run_that_had_not_begun_ends_with_the_reign(tmp_path: Path) -> None:
+async def test_a_run_that_had_not_started_ends_with_the_term(tmp_path: Path) -> None:
     """Its followers are notified of the end, and the next run is another one."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -191,7 +191,7 @@ async def test_a_run_that_had_not_begun_ends_with_the_reign(tmp_path: Path) -> N
         assert backfills.running(account) is None
 
 
-async def test_placeholders_are_asked_for_again(tmp_path: Path) -> None:
+async def test_placeholders_are_requested_again(tmp_path: Path) -> None:
     """The phone's messages replace them."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()

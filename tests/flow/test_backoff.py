@@ -117,7 +117,7 @@ LIVES: dict[str, tuple[Life, int]] = {
 
 @pytest.mark.parametrize("name", LIVES)
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
-def test_whoever_does_not_stay_is_tried_ever_more_seldom(name: str, chance: float) -> None:
+def test_unstable_accounts_are_retried_ever_more_slowly(name: str, chance: float) -> None:
     """In an hour there are a few dozen logins, not four thousand."""
     life, most = LIVES[name]
     trial = begun(chance)
@@ -132,7 +132,7 @@ def test_whoever_does_not_stay_is_tried_ever_more_seldom(name: str, chance: floa
     ),
     st.floats(0, 0.999),
 )
-def test_no_order_of_short_lives_makes_it_spin(
+def test_short_lived_workers_never_make_it_spin(
     drawn: list[list[tuple[float, bool]]], chance: float
 ) -> None:
     """Connections of less than a minute each, however they end and in any mix."""
@@ -156,7 +156,7 @@ def test_no_order_of_short_lives_makes_it_spin(
     assert trial.launches <= 150
 
 
-def test_codes_that_are_over_at_once_are_not_asked_for_without_a_pause() -> None:
+def test_codes_that_expire_at_once_are_requested_with_pauses() -> None:
     """During the pairing window, a WhatsApp that sends no code is asked every five seconds."""
     trial = Trial()
     trial.tell(Begin(paired=False))
@@ -165,7 +165,7 @@ def test_codes_that_are_over_at_once_are_not_asked_for_without_a_pause() -> None
     assert 3 <= trial.launches <= 121
 
 
-def test_a_used_up_list_of_codes_is_no_failure() -> None:
+def test_a_used_up_list_of_codes_is_not_a_failure() -> None:
     """Six codes last for 160 s; the next worker starts at once."""
     trial = Trial()
     trial.tell(Begin(paired=False))
@@ -191,7 +191,7 @@ def test_after_a_stable_time_the_first_try_is_fast(seconds: float) -> None:
     assert lost.attempts == 0
 
 
-def test_the_count_of_failures_goes_to_zero_by_itself() -> None:
+def test_the_count_of_failures_is_reset_automatically() -> None:
     """The status is correct a minute after the login, without another event."""
     trial = begun()
     trial.run(repeat([(0.4, Ended("crash"))]), 20.0)
@@ -220,7 +220,7 @@ def test_the_first_losses_are_left_to_the_library() -> None:
     assert (ended.retry_at, ended.reason) == (status.retry_at, status.reason)
 
 
-def test_waiting_for_its_turn_takes_nothing_from_a_worker() -> None:
+def test_waiting_for_its_turn_does_not_shorten_a_workers_time() -> None:
     """A worker that is started late has as long to connect as any other."""
     waiting = step(Status(), Begin(paired=True), 0, 0.5, PATIENCE)
     late = step(waiting, Launched(), 100, 0.5, PATIENCE)
@@ -232,7 +232,7 @@ LATE: list[Callable[[], Input]] = [lambda: Launched(), lambda: Connected(), lamb
 
 
 @pytest.mark.parametrize("event", LATE)
-def test_a_late_word_wakes_nobody(event: Callable[[], Input]) -> None:
+def test_a_late_call_has_no_effect(event: Callable[[], Input]) -> None:
     """Of a worker that is not needed any more."""
     status = step(Status(), Begin(paired=False), 0, 0.5, PATIENCE)
     assert step(status, event(), 1, 0.5, PATIENCE) == status

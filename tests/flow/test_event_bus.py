@@ -6,7 +6,7 @@ from wad.flow.event_bus import Bus
 from wad.lib.clock import SystemClock
 
 
-async def test_the_past_and_what_follows() -> None:
+async def test_the_history_and_later_events() -> None:
     """The last ones first, then each new one."""
     bus = Bus(SystemClock())
     for number in range(5):
@@ -26,7 +26,7 @@ async def test_without_following_it_ends() -> None:
         assert [happening.text async for happening in happenings] == ["one"]
 
 
-async def test_a_slow_reader_is_told_what_it_missed() -> None:
+async def test_a_slow_reader_gets_the_number_of_missed_events() -> None:
     """It delays nobody, and memory is bounded."""
     bus = Bus(SystemClock())
     async with bus.follow() as happenings:
@@ -37,7 +37,7 @@ async def test_a_slow_reader_is_told_what_it_missed() -> None:
     assert seen[1000] == "500 events were missed"
 
 
-async def test_only_so_much_is_remembered() -> None:
+async def test_the_history_is_bounded() -> None:
     """The oldest is dropped."""
     bus = Bus(SystemClock())
     for number in range(1200):

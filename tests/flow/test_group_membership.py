@@ -53,7 +53,7 @@ async def test_a_group_where_the_account_may_not_write_is_refused(
         assert await refusal(world, account) == ""
 
 
-async def test_where_nobody_can_be_asked_it_is_queued(
+async def test_without_an_answer_the_message_is_queued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The account is disconnected, or WhatsApp does not answer: the send will show it."""
@@ -70,7 +70,7 @@ async def test_where_nobody_can_be_asked_it_is_queued(
         assert await refusal(world, account) == ""
 
 
-async def test_a_question_that_hangs_is_not_waited_for(
+async def test_a_request_that_hangs_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller gets an answer."""
@@ -85,7 +85,7 @@ async def test_a_question_that_hangs_is_not_waited_for(
         assert await refusal(world, await world.connected()) == ""
 
 
-async def test_a_refusal_by_whatsapp_makes_it_be_asked_again(tmp_path: Path) -> None:
+async def test_after_a_refusal_the_role_is_requested_again(tmp_path: Path) -> None:
     """It was a member at the last request."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -97,7 +97,7 @@ async def test_a_refusal_by_whatsapp_makes_it_be_asked_again(tmp_path: Path) -> 
         assert "not in the group" in await refusal(world, account)
 
 
-async def test_the_same_key_again_is_answered_as_it_is(tmp_path: Path) -> None:
+async def test_a_repeated_key_gets_the_same_answer(tmp_path: Path) -> None:
     """Whatever has happened to the group since."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -133,7 +133,7 @@ def test_nothing_is_sent_to_such_an_address(to: str) -> None:
     ["bob@s.whatsapp.net", "0@s.whatsapp.net", "1@s.whatsapp.net", "1234567890123456@s.whatsapp.net",
      "bob@lid", "0@lid", "family@g.us", "12-@g.us", "1@g.us", "15550000002-1-2@g.us"],
 )  # fmt: skip
-def test_an_address_that_nobody_can_have_is_refused(to: str) -> None:
+def test_an_impossible_address_is_refused(to: str) -> None:
     """A text that parses as an address need not be valid yet."""
     with pytest.raises(BadInput):
         check_recipient(Jid.parse(to))
@@ -148,7 +148,7 @@ def test_an_address_that_nobody_can_have_is_refused(to: str) -> None:
         "15550000002-1400000000@g.us",
     ],
 )
-def test_people_and_groups_are_written_to(to: str) -> None:
+def test_persons_and_groups_are_valid_recipients(to: str) -> None:
     """In each of their forms."""
     check_recipient(Jid.parse(to))
 

@@ -79,7 +79,7 @@ async def test_the_name(tmp_path: Path) -> None:
             await found.plan(upload, ImportOptions(name="Shop"))
 
 
-async def test_looking_changes_nothing(tmp_path: Path) -> None:
+async def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     """And the files stay for the import."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
@@ -120,7 +120,7 @@ async def test_a_session_is_never_replaced(tmp_path: Path) -> None:
         assert account.home.session_db.read_bytes() == before
 
 
-async def test_a_pairing_that_begins_meanwhile_wins(
+async def test_a_pairing_that_starts_during_an_import_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Checked again at the rename: the worker has the file open."""
@@ -165,7 +165,7 @@ async def test_an_account_of_another_number_takes_no_session(tmp_path: Path) -> 
 # --- the files ------------------------------------------------------------------------------------
 
 
-async def test_files_come_in_parts_and_are_forgotten(tmp_path: Path) -> None:
+async def test_files_arrive_in_parts_and_expire(tmp_path: Path) -> None:
     """An upload that was restarted, or used, is not found."""
     async with a_world(tmp_path) as world, world.leading():
         found = imports(world)
@@ -223,7 +223,7 @@ async def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         assert world.accounts.all() == []
 
 
-async def test_a_lease_that_goes_meanwhile(tmp_path: Path) -> None:
+async def test_a_lease_lost_during_an_import(tmp_path: Path) -> None:
     """No worker may run any more: nothing is changed, also if the account existed before."""
     async with a_world(tmp_path) as world:
         async with world.leading():
@@ -236,7 +236,7 @@ async def test_a_lease_that_goes_meanwhile(tmp_path: Path) -> None:
         assert account.worker is None
 
 
-async def test_a_directory_that_is_no_account_is_left_alone(tmp_path: Path) -> None:
+async def test_a_directory_that_is_not_an_account_is_left_alone(tmp_path: Path) -> None:
     """A rename to it fails, and the error says what to do."""
     async with a_world(tmp_path) as world, world.leading():
         (world.homes.root / "account_prod_1").mkdir()
@@ -291,7 +291,7 @@ def snapshots(world: World, to: Path, monkeypatch: pytest.MonkeyPatch) -> list[P
 
 
 @pytest.mark.parametrize("existing", [False, True])
-async def test_a_kill_leaves_an_account_or_none(
+async def test_a_kill_leaves_a_whole_account_or_none(
     existing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At any time: what exists is complete, and what does not can be imported."""

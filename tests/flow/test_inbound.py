@@ -47,7 +47,7 @@ async def no_gap(why: str) -> None:
     raise AssertionError(why)
 
 
-async def test_what_arrives_is_recorded_in_order(tmp_path: Path) -> None:
+async def test_messages_are_recorded_in_order_of_arrival(tmp_path: Path) -> None:
     """Messages end in their thread, newest first."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -148,7 +148,7 @@ async def test_an_untranslatable_event_is_kept_and_counted(tmp_path: Path) -> No
         assert "untranslated" not in [one.code for one in problems_of(account)]
 
 
-async def test_the_next_process_goes_on_where_the_last_stopped(tmp_path: Path) -> None:
+async def test_the_next_process_continues_at_the_cursor(tmp_path: Path) -> None:
     """The cursor survives; nothing is recorded a second time."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -215,7 +215,7 @@ async def test_a_cursor_that_cannot_be_read_skips_no_row(
         await until(lambda: account.inbound.recorded == 6, "the message in the new spool")
 
 
-async def test_the_spool_is_opened_once_for_all_who_ask(tmp_path: Path) -> None:
+async def test_the_spool_is_opened_once_for_all_callers(tmp_path: Path) -> None:
     """An operator who looks at it while it is opened neither opens it again nor moves the cursor back."""
     opened: list[Spool] = []
 
@@ -234,7 +234,7 @@ async def test_the_spool_is_opened_once_for_all_who_ask(tmp_path: Path) -> None:
         assert len(opened) == 1
 
 
-async def test_a_spool_that_is_set_aside_while_it_is_opened_is_not_read(
+async def test_a_spool_that_is_quarantined_while_it_is_opened_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new file is."""
@@ -287,7 +287,7 @@ async def test_a_chunk_of_history_is_recorded_whole(tmp_path: Path) -> None:
         assert (thread.name, thread.messages, thread.unread) == ("Bob", 3, 1)
 
 
-async def test_what_changes_a_message_is_told(tmp_path: Path) -> None:
+async def test_changes_of_a_message_are_published(tmp_path: Path) -> None:
     """Followers of events are notified of an edit, without its text."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -322,7 +322,7 @@ def append(account: Account, event: Event) -> None:
     account.inbound.wake()
 
 
-async def test_history_is_counted_apart(tmp_path: Path) -> None:
+async def test_history_is_counted_separately(tmp_path: Path) -> None:
     """New and known messages, of all chunks and of the latest; the newest message's time is known."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -372,7 +372,7 @@ def append_bytes(account: Account, event: bytes, raw: bytes = b"") -> None:
     ],
     ids=["no event", "empty", "no text", "refused by the store"],
 )
-async def test_a_row_that_cannot_be_recorded_is_stepped_over(tmp_path: Path, bad: bytes) -> None:
+async def test_a_row_that_cannot_be_recorded_is_skipped(tmp_path: Path, bad: bytes) -> None:
     """It is kept, counted and named; the file does not count as damaged, and the worker stays."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -391,7 +391,7 @@ async def test_a_row_that_cannot_be_recorded_is_stepped_over(tmp_path: Path, bad
 
 
 @pytest.mark.parametrize("received_ms", [2**62, 2**63 - 1, -(2**62), 10**15])
-async def test_a_row_with_an_absurd_time_moves_no_other(tmp_path: Path, received_ms: int) -> None:
+async def test_a_row_with_an_absurd_time_affects_no_other(tmp_path: Path, received_ms: int) -> None:
     """Rows arrive one after the other: one from the far future would block all later ones."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -405,7 +405,7 @@ async def test_a_row_with_an_absurd_time_moves_no_other(tmp_path: Path, received
         assert account.inbound.set_aside == 0
 
 
-async def test_a_row_that_cannot_be_planned_is_stepped_over(
+async def test_a_row_that_cannot_be_planned_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is wrong with wad's own rules."""
@@ -425,7 +425,7 @@ async def test_a_row_that_cannot_be_planned_is_stepped_over(
 
 
 @pytest.mark.parametrize("bad", ["refused", "undecodable"])
-async def test_a_bad_item_costs_a_chunk_of_history_that_item(tmp_path: Path, bad: str) -> None:
+async def test_a_bad_item_of_a_history_chunk_drops_only_that_item(tmp_path: Path, bad: str) -> None:
     """All others are recorded, and the row is kept."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -441,7 +441,7 @@ async def test_a_bad_item_costs_a_chunk_of_history_that_item(tmp_path: Path, bad
         assert account.inbound.set_aside == 1
 
 
-async def test_a_row_that_was_set_aside_is_known_to_the_next_process(tmp_path: Path) -> None:
+async def test_a_quarantined_row_survives_a_restart(tmp_path: Path) -> None:
     """Until an operator drops it."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -456,7 +456,7 @@ async def test_a_row_that_was_set_aside_is_known_to_the_next_process(tmp_path: P
         assert (account.inbound.set_aside, account.quarantine.count) == (0, 0)
 
 
-async def test_a_kept_row_is_recorded_with_todays_code(tmp_path: Path) -> None:
+async def test_a_quarantined_row_is_recorded_with_current_code(tmp_path: Path) -> None:
     """Or stays, with the reason."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -476,7 +476,7 @@ async def test_a_kept_row_is_recorded_with_todays_code(tmp_path: Path) -> None:
         assert (await world.store.totals(account.id)).messages == 1
 
 
-async def test_a_store_that_fails_sets_nothing_aside(
+async def test_a_store_that_fails_quarantines_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That is the store's problem: waiting rows are tried again."""
@@ -520,7 +520,7 @@ async def test_a_store_with_a_fault_does_not_spin_over_a_row_without_changes(
 
 
 @pytest.mark.parametrize("fails_at", range(1, 9))
-async def test_what_was_recorded_before_the_store_failed_is_told_once(
+async def test_rows_recorded_before_a_store_failure_are_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
 ) -> None:
     """A chunk of history with a bad item is recorded in parts, and the store fails in between: all are recorded."""
@@ -588,7 +588,7 @@ async def test_a_salvage_that_fails_is_tried_again(
     assert not list(account.home.path.glob("*.pending"))
 
 
-async def test_the_notice_of_a_copy_goes_with_it(tmp_path: Path) -> None:
+async def test_the_notice_of_a_copy_ends_with_it(tmp_path: Path) -> None:
     """Whether an operator drops it or moves it away."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()

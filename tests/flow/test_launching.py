@@ -100,7 +100,7 @@ POINTS = [no_socketpair, no_second_handle, no_fork, no_pidfd, no_stream, no_watc
 
 @pytest.mark.parametrize("number", SCARCE, ids=[errno.errorcode[number] for number in SCARCE])
 @pytest.mark.parametrize("point", POINTS)
-async def test_whatever_is_refused_is_the_accounts_reason(
+async def test_any_refusal_of_the_kernel_is_the_accounts_reason(
     home: AccountDir, point: Callable[[pytest.MonkeyPatch, int], None], number: int
 ) -> None:
     """A sentence, no process, no open handle; and the next start works."""
@@ -132,7 +132,7 @@ async def test_output_that_cannot_be_read_ends_the_worker(monkeypatch: pytest.Mo
     ours.close()
 
 
-async def test_who_is_cancelled_while_a_worker_starts_leaves_none(home: AccountDir) -> None:
+async def test_a_cancelled_start_leaves_no_worker(home: AccountDir) -> None:
     """The thread starts it all the same; then it is killed."""
     engine = NeonizeEngine(EngineOptions(media=home.path.parent / "media"))
     before, others = handles(), children()
@@ -156,7 +156,7 @@ async def test_an_end_by_a_signal_without_a_name() -> None:
     ours.close()
 
 
-async def test_a_grandchild_that_holds_the_pipe_holds_up_nobody() -> None:
+async def test_a_grandchild_that_holds_the_pipe_blocks_nothing() -> None:
     """Its end is its own; its remaining output is not waited for."""
     ours, theirs = socket.socketpair()
     code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=-1)"
@@ -168,7 +168,7 @@ async def test_a_grandchild_that_holds_the_pipe_holds_up_nobody() -> None:
     ours.close()
 
 
-def test_what_cannot_be_placed_is_not_left_running() -> None:
+def test_a_process_without_its_control_group_is_ended() -> None:
     """Its control group is set before everything else."""
 
     def fail(_pid: int) -> None:
@@ -193,7 +193,7 @@ async def loaded(engine: NeonizeEngine, home: AccountDir) -> Worker:
     return worker
 
 
-async def test_a_worker_gives_way_to_the_daemon(home: AccountDir) -> None:
+async def test_a_worker_has_lower_priority_than_the_daemon(home: AccountDir) -> None:
     """Once it has loaded: maximal niceness, and its session as nice as hundreds have to be."""
     media = home.path.parent / "media"
     engine = NeonizeEngine(EngineOptions(media=media, accounts=lambda: 300))
@@ -209,7 +209,7 @@ async def test_a_worker_gives_way_to_the_daemon(home: AccountDir) -> None:
     await worker.stop(0)
 
 
-def test_workers_together_leave_the_daemon_its_share() -> None:
+def test_all_workers_together_leave_the_daemon_its_share() -> None:
     """However many there are; and a few are as fast as any other program on the machine."""
     nice = [session_nice(together) for together in range(1000)]
     assert nice[:5] == [0] * 5
@@ -220,7 +220,7 @@ def test_workers_together_leave_the_daemon_its_share() -> None:
         assert min(together, 3.2) <= weight <= 4.1
 
 
-async def test_a_worker_in_a_group_that_weighs_is_not_niced(
+async def test_a_worker_in_a_weighted_group_keeps_its_priority(
     home: AccountDir, tmp_path: Path
 ) -> None:
     """Once is enough."""
@@ -240,7 +240,7 @@ _ACCOUNTS = 7
 
 
 @pytest.mark.parametrize(("limit", "some"), [(40, False), (64, True)])
-async def test_a_daemon_without_handles_serves_whom_it_can_and_stops(
+async def test_a_daemon_without_handles_answers_and_stops(
     tmp_path: Path, limit: int, some: bool
 ) -> None:
     """`ulimit -n` and seven accounts: an account without a worker has a reason, the daemon answers, and it stops."""
@@ -298,7 +298,7 @@ class Slow:
         return 0
 
 
-def test_a_renewal_that_came_while_it_loaded_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renewal_during_loading_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading took longer than the first permission; the lease was renewed meanwhile."""
     ended: list[int] = []
     monkeypatch.setattr("wad.worker.link.os._exit", ended.append)
@@ -327,7 +327,7 @@ class Ticking(Slow):
         return self.now
 
 
-def test_a_renewal_that_nobody_has_read_yet_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unread_renewal_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine the thread that checks the clock may run before the reader; requests are kept."""
 
     def end(code: int) -> None:
@@ -348,7 +348,9 @@ def test_a_renewal_that_nobody_has_read_yet_counts(monkeypatch: pytest.MonkeyPat
         sock.close()
 
 
-def test_a_right_that_ran_out_while_it_loaded_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_permission_that_ran_out_during_loading_is_invalid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It ends before it has acted, however late it is."""
     ended: list[int] = []
 

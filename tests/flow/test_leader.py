@@ -112,7 +112,7 @@ async def running(leader: Leader, reigns: Reigns) -> AsyncIterator[asyncio.Task[
         await asyncio.wait([task])
 
 
-async def test_it_reigns_and_renews() -> None:
+async def test_it_acquires_and_renews() -> None:
     """The permission lasts beyond one ttl, and each renewal is reported: as a time, not as a duration."""
     shared, reigns, permits = Shared(), Reigns(), list[float]()
     leader = a_leader(shared, "one", permits.append)
@@ -126,7 +126,7 @@ async def test_it_reigns_and_renews() -> None:
         assert permits[-1] <= SystemClock().monotonic() + TERMS.ttl - TERMS.margin
 
 
-async def test_it_is_active_only_once_the_reign_has_begun() -> None:
+async def test_it_is_active_only_once_the_term_has_begun() -> None:
     """With the lease acquired but nothing running yet, an order would find no task to execute it."""
     begin, seen = asyncio.Event(), list[tuple[bool, bool]]()
     leader = a_leader(Shared(), "one")
@@ -149,7 +149,7 @@ async def test_it_is_active_only_once_the_reign_has_begun() -> None:
     assert not leader.active
 
 
-async def test_release_comes_after_the_reign() -> None:
+async def test_release_follows_the_term() -> None:
     """At the end the term ends first, then the record is free and keeps its epoch."""
     shared, reigns = Shared(), Reigns()
     async with running(a_leader(shared, "one"), reigns):
@@ -175,7 +175,7 @@ async def test_the_standby_takes_over_with_a_new_epoch() -> None:
     await asyncio.wait([waiting])
 
 
-async def test_cut_off_it_steps_down_and_comes_back() -> None:
+async def test_cut_off_it_steps_down_and_recovers() -> None:
     """It acts for as long as it is certain, no longer; when the record is available again, it acts again."""
     shared, reigns = Shared(), Reigns()
     leader = a_leader(shared, "one")
@@ -190,7 +190,7 @@ async def test_cut_off_it_steps_down_and_comes_back() -> None:
         assert reigns.epochs == [1, 2]
 
 
-async def test_a_short_cut_changes_nothing() -> None:
+async def test_a_brief_outage_changes_nothing() -> None:
     """One failed renewal neither demotes it nor persists as an error."""
     shared, reigns = Shared(), Reigns()
     leader = a_leader(shared, "one")
@@ -204,7 +204,7 @@ async def test_a_short_cut_changes_nothing() -> None:
         assert reigns.epochs == [1]
 
 
-async def test_a_taken_lease_ends_the_reign_at_once() -> None:
+async def test_a_taken_lease_ends_the_term_at_once() -> None:
     """When another machine wrote the record, the term ends."""
     shared, reigns = Shared(), Reigns()
     leader = a_leader(shared, "one")
@@ -226,7 +226,7 @@ async def test_a_file_lease_succeeds_a_dead_process_at_once(tmp_path: Path) -> N
         assert reigns.epochs == [5]
 
 
-async def test_a_damaged_lease_file_is_no_obstacle(tmp_path: Path) -> None:
+async def test_a_damaged_lease_file_does_not_prevent_an_acquire(tmp_path: Path) -> None:
     """It is written again."""
     path = tmp_path / "lease.json"
     path.write_text("{")
@@ -247,7 +247,7 @@ async def test_a_lost_answer_changes_nothing() -> None:
         assert reigns.epochs == [1]
 
 
-async def test_a_lost_answer_to_an_acquire_is_made_good_at_once() -> None:
+async def test_a_lost_answer_to_an_acquire_is_corrected_at_once() -> None:
     """The record is ours, but the answer was lost; the next epoch begins without waiting for the ttl."""
     shared, reigns = Shared(), Reigns()
     shared.lose_answers = 1
@@ -256,7 +256,7 @@ async def test_a_lost_answer_to_an_acquire_is_made_good_at_once() -> None:
         assert reigns.epochs == [2]
 
 
-async def test_an_acquire_that_is_answered_late_begins_a_reign(
+async def test_an_acquire_that_is_answered_late_begins_a_term(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its permission is over; it is renewed before anything begins, in the same epoch."""
@@ -278,7 +278,7 @@ async def test_an_acquire_that_is_answered_late_begins_a_reign(
         assert reigns.epochs == [1]
 
 
-async def test_a_reign_that_cannot_begin_leaves_it_passive_and_tries_again() -> None:
+async def test_a_term_that_cannot_begin_leaves_it_passive_and_is_retried() -> None:
     """The store is unavailable just then: no crash, the reason is reported, the record is free for others meanwhile."""
     shared, reigns, away = Shared(), Reigns(), asyncio.Event()
     away.set()
@@ -307,7 +307,7 @@ async def test_a_reign_that_cannot_begin_leaves_it_passive_and_tries_again() -> 
     await asyncio.wait([task])
 
 
-async def test_a_person_takes_it_by_force() -> None:
+async def test_an_operator_takes_it_by_force() -> None:
     """Its holder detects it at the next renewal; the history shows by whose order."""
     shared, first, second = Shared(), Reigns(), Reigns()
     standby = a_leader(shared, "two")
@@ -324,7 +324,7 @@ async def test_a_person_takes_it_by_force() -> None:
             standby.take("root", force=True)
 
 
-async def test_a_person_lets_it_go() -> None:
+async def test_an_operator_releases_it() -> None:
     """The term ends, the record is free, and this instance does not acquire for a while, unless ordered to."""
     shared, reigns = Shared(), Reigns()
     leader = a_leader(shared, "one")
@@ -344,7 +344,7 @@ async def test_a_person_lets_it_go() -> None:
         ]
 
 
-async def test_a_person_wants_it_back_while_the_reign_ends() -> None:
+async def test_an_operator_takes_it_back_while_the_term_ends() -> None:
     """The order applies as soon as the lease is released; it need not be repeated."""
     shared, reigns = Shared(), Reigns()
     leader = a_leader(shared, "one")
@@ -424,7 +424,7 @@ async def test_an_unexpected_error_is_counted_and_tried_again(fault: str) -> Non
     assert not reigns.acting
 
 
-async def test_a_renewal_that_fails_unexpectedly_is_tried_again_within_the_right_to_act() -> None:
+async def test_a_renewal_that_fails_unexpectedly_is_retried_within_the_permission() -> None:
     """Another attempt follows; only the end of the permission ends the term."""
     broken, reigns = Broken(), Reigns()
     clock, loops = SystemClock(), Loops(SystemClock())
@@ -449,7 +449,7 @@ async def test_a_renewal_that_fails_unexpectedly_is_tried_again_within_the_right
         assert reigns.epochs == [1]
 
 
-async def test_a_reign_whose_renewals_fail_unexpectedly_ends_with_the_right_to_act() -> None:
+async def test_a_term_whose_renewals_fail_ends_with_the_permission() -> None:
     """And a new term begins when they succeed again."""
     broken, reigns = Broken(), Reigns()
     leader = a_leader(broken, "one")
@@ -462,7 +462,7 @@ async def test_a_reign_whose_renewals_fail_unexpectedly_ends_with_the_right_to_a
 
 
 @pytest.mark.parametrize("when", ["begin", "end", "while"])
-async def test_a_reign_that_fails_unexpectedly_is_let_go_of(when: str) -> None:
+async def test_a_term_that_fails_unexpectedly_releases_the_lease(when: str) -> None:
     """The record is free for others, and this instance tries again; a stop in that state ends."""
     shared, tries = Shared(), 0
     loops = Loops(SystemClock())

@@ -186,7 +186,7 @@ async def test_the_release_is_tried_again() -> None:
     assert shared.lose_answers == 0
 
 
-async def test_what_somebody_else_took_is_theirs() -> None:
+async def test_a_record_taken_by_another_holder_is_not_freed() -> None:
     """The pending renewal was refused: another holder's record is not freed."""
     shared, reigns = Distant(), Reigns()
     task = asyncio.create_task(patient(shared).run(reigns.lead))
@@ -201,7 +201,7 @@ async def test_what_somebody_else_took_is_theirs() -> None:
     assert shared.holder == "thief"
 
 
-async def test_who_never_held_it_leaves_at_once() -> None:
+async def test_a_standby_ends_at_once() -> None:
     """A standby whose record is unavailable has nothing to free, and does not wait for it."""
     shared, reigns = Distant(), Reigns()
     await shared.write(Record(holder="other", nonce="o", epoch=1, ttl=600), None)

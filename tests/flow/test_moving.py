@@ -66,7 +66,7 @@ async def test_it_moves(tmp_path: Path, known: Known) -> None:
         assert account.status.reason.startswith("its session is on b")
 
 
-async def test_it_may_come_back(tmp_path: Path, known: Known) -> None:
+async def test_the_other_machine_may_return(tmp_path: Path, known: Known) -> None:
     """Imported where it was exported, it runs there again."""
     async with machine(tmp_path, known, "a") as a:
         account = await a.connected()
@@ -76,7 +76,7 @@ async def test_it_may_come_back(tmp_path: Path, known: Known) -> None:
         assert account.card.exported_ms == 0
 
 
-async def test_what_runs_is_not_given_away(tmp_path: Path) -> None:
+async def test_a_running_session_is_not_exported(tmp_path: Path) -> None:
     """Stop it first."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -85,7 +85,7 @@ async def test_what_runs_is_not_given_away(tmp_path: Path) -> None:
         assert caught.value.hint == f"wadctl account stop {account.id}"
 
 
-async def test_what_has_run_since_is_not_given_away(tmp_path: Path) -> None:
+async def test_a_session_that_ran_since_its_export_is_not_removed(tmp_path: Path) -> None:
     """The file contains keys that have advanced since."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -98,7 +98,7 @@ async def test_what_has_run_since_is_not_given_away(tmp_path: Path) -> None:
         assert account.home.session_db.exists()
 
 
-async def test_without_a_session_there_is_nothing_to_give(tmp_path: Path) -> None:
+async def test_without_a_session_there_is_nothing_to_export(tmp_path: Path) -> None:
     """It was never paired."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.accounts.add("shop")
@@ -130,7 +130,7 @@ async def test_a_wrong_secret_changes_nothing(tmp_path: Path) -> None:
         assert not world.accounts.all()
 
 
-async def test_nobody_could_be_told(tmp_path: Path, known: Known) -> None:
+async def test_session_locations_are_unavailable(tmp_path: Path, known: Known) -> None:
     """The session is here, and does not run before the others can know; starting the account tries again."""
     async with machine(tmp_path, known, "a") as a:
         account = await a.connected()
@@ -147,7 +147,7 @@ async def test_nobody_could_be_told(tmp_path: Path, known: Known) -> None:
         await until(lambda: there.status.state == "connected", "connected")
 
 
-async def test_pieces_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+async def test_pieces_out_of_order_are_refused(tmp_path: Path) -> None:
     """Of another upload, out of order, too many, too large."""
     async with a_world(tmp_path) as world:
         moving = Moving(world.accounts, os.urandom)
@@ -161,7 +161,7 @@ async def test_pieces_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             moving.add_piece("", 1 << 40, 0, b"x" * PIECE_LIMIT)
 
 
-async def test_what_was_not_exported_is_not_given_up(tmp_path: Path) -> None:
+async def test_a_session_that_was_not_exported_is_not_removed(tmp_path: Path) -> None:
     """Not even by an order before there is a session."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.accounts.add("shop")
@@ -170,7 +170,7 @@ async def test_what_was_not_exported_is_not_given_up(tmp_path: Path) -> None:
             await moving.finish_export(account)
 
 
-async def test_an_import_that_outlives_the_reign_starts_nothing(
+async def test_an_import_that_outlives_the_term_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its workers have ended by then, and the lease is released; the next term starts it."""

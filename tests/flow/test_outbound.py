@@ -66,7 +66,7 @@ async def test_a_message_is_sent_and_delivered(tmp_path: Path) -> None:
         assert (message.status, message.wa_id) == ("delivered", entry.wa_id)
 
 
-async def test_messages_leave_in_the_order_of_enqueuing(tmp_path: Path) -> None:
+async def test_messages_are_sent_in_the_order_of_enqueuing(tmp_path: Path) -> None:
     """One account sends one at a time."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -92,7 +92,7 @@ async def test_the_same_key_twice_is_one_message(tmp_path: Path) -> None:
         assert len(world.worker(account).sent) == 1
 
 
-async def test_messages_wait_for_the_connection_and_waiting_costs_nothing(tmp_path: Path) -> None:
+async def test_messages_wait_for_the_connection_without_counting_attempts(tmp_path: Path) -> None:
     """Messages queued while the account is disconnected are sent when it is back, on their first attempt."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -106,7 +106,7 @@ async def test_messages_wait_for_the_connection_and_waiting_costs_nothing(tmp_pa
         assert entry.wa_id
 
 
-async def test_a_refused_message_failed_and_the_next_goes_out(tmp_path: Path) -> None:
+async def test_a_refused_message_fails_and_the_next_is_sent(tmp_path: Path) -> None:
     """A refusal is final for its message alone; an operator may send it again."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -153,7 +153,7 @@ async def test_an_uncertain_message_is_not_sent_again_by_itself(tmp_path: Path) 
         assert texts_sent(world, account) == ["two"]
 
 
-async def test_not_sent_goes_back_to_the_queue(tmp_path: Path) -> None:
+async def test_not_sent_returns_to_the_queue(tmp_path: Path) -> None:
     """A message that was certainly not sent is tried again, and its attempt does not count."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -166,7 +166,7 @@ async def test_not_sent_goes_back_to_the_queue(tmp_path: Path) -> None:
         assert entry.attempts == 1
 
 
-async def test_refusals_that_are_not_the_messages_own_cost_nothing(
+async def test_unrelated_refusals_do_not_count_as_attempts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk, a worker that has ended: however often, the message waits, and is sent in order."""
@@ -183,7 +183,7 @@ async def test_refusals_that_are_not_the_messages_own_cost_nothing(
         assert texts_sent(world, account) == texts
 
 
-async def test_new_messages_use_up_no_patience(tmp_path: Path) -> None:
+async def test_new_messages_do_not_count_as_attempts(tmp_path: Path) -> None:
     """They wake the sender; a waiting chat is not tried because of that."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -199,7 +199,7 @@ async def test_new_messages_use_up_no_patience(tmp_path: Path) -> None:
         assert (await world.outbound.settled(first.id, timeout=PATIENT)).wa_id
 
 
-async def test_patience_with_a_message_ends(
+async def test_attempts_of_a_message_are_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message that a connected library refuses repeatedly fails, and the next is sent."""
@@ -268,7 +268,7 @@ async def test_a_fault_while_a_message_is_sent_is_uncertain(
         (ValueError("a secret"), "cannot send: an internal error: ValueError"),
     ],
 )
-async def test_that_nothing_can_be_sent_is_a_warning(
+async def test_a_send_queue_that_fails_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, shown: str
 ) -> None:
     """Status, health and metrics show it for as long as it lasts."""
@@ -287,7 +287,7 @@ async def test_that_nothing_can_be_sent_is_a_warning(
         await until(lambda: account.warnings == [], "no warning")
 
 
-async def test_a_fault_in_the_look_for_stranded_messages_does_not_end_it(
+async def test_an_error_in_the_check_for_stranded_messages_does_not_end_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged, and checked again."""
@@ -304,7 +304,7 @@ async def test_a_fault_in_the_look_for_stranded_messages_does_not_end_it(
     assert "reaper failed: an internal error: ValueError" in caplog.text
 
 
-async def test_what_another_machine_was_sending_is_never_sent_again(tmp_path: Path) -> None:
+async def test_another_machines_pending_entry_is_never_sent_again(tmp_path: Path) -> None:
     """This machine's session has no trace of it, which proves nothing: whenever it is found, it is uncertain."""
     async with a_world(tmp_path) as world:
         async with world.leading():
@@ -322,7 +322,7 @@ async def test_what_another_machine_was_sending_is_never_sent_again(tmp_path: Pa
             assert (found.state, texts_sent(world, account)) == ("uncertain", [])
 
 
-async def test_a_send_under_way_is_finished_when_the_reign_ends(
+async def test_a_pending_send_is_finished_when_the_term_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A graceful stop leaves no message in `sending`."""
@@ -345,7 +345,7 @@ async def test_a_send_under_way_is_finished_when_the_reign_ends(
         assert found.wa_id
 
 
-async def test_an_account_added_while_the_reign_ends_keeps_no_sender(
+async def test_an_account_added_while_the_term_ends_keeps_no_sender(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sender belongs to one epoch, and the next term makes its own."""
@@ -365,7 +365,7 @@ async def test_an_account_added_while_the_reign_ends_keeps_no_sender(
         assert [loop.name for loop in world.loops.running if loop.name == "outbound"] == []
 
 
-async def test_every_kind_takes_the_same_road(tmp_path: Path) -> None:
+async def test_every_kind_uses_the_same_pipeline(tmp_path: Path) -> None:
     """Queued, sent, delivered; an amendment is shown only in its message."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()

@@ -59,7 +59,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     await store.close()
 
 
-async def test_what_another_machine_left_is_uncertain_after_a_while(scene: Scene) -> None:
+async def test_another_machines_stranded_entry_becomes_uncertain(scene: Scene) -> None:
     """It has time to return; the entry then names the claim's holder."""
     await scene.look_after(0)
     await scene.look_after(GRACE - 1)
@@ -71,7 +71,7 @@ async def test_what_another_machine_left_is_uncertain_after_a_while(scene: Scene
     assert entry.error.startswith(f"{CLAIMED.claim.holder} claimed it")
 
 
-async def test_one_that_cannot_be_settled_does_not_hold_up_the_others(
+async def test_one_that_cannot_be_settled_does_not_delay_the_others(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried again with the next run."""
@@ -95,7 +95,7 @@ async def test_one_that_cannot_be_settled_does_not_hold_up_the_others(
     assert found.state is S.UNCERTAIN
 
 
-async def test_an_account_of_this_machine_is_judged_elsewhere(scene: Scene) -> None:
+async def test_an_account_of_this_machine_is_left_to_its_sender(scene: Scene) -> None:
     """By the traces of its session."""
     entry = queued("k2", account=OTHER)
     await sending(scene.store, entry)
@@ -106,7 +106,7 @@ async def test_an_account_of_this_machine_is_judged_elsewhere(scene: Scene) -> N
     assert found.state is S.SENDING
 
 
-async def test_who_comes_back_in_time_is_believed(scene: Scene) -> None:
+async def test_a_machine_that_returns_in_time_keeps_its_claim(scene: Scene) -> None:
     """An entry that was settled meanwhile is left alone, and a later claim has its own time."""
     await scene.look_after(0)
     await scene.store.settle(queued().id, Sent("W1", 1), epoch=EPOCH)

@@ -99,7 +99,7 @@ def test_a_log_that_nobody_holds_is_written_back(path: Path) -> None:
         assert (inspection.problems, log_size(path)) == ([], 0)
 
 
-def test_a_log_of_a_file_that_is_no_database_is_named(path: Path) -> None:
+def test_a_log_of_a_file_that_is_not_a_database_is_named(path: Path) -> None:
     """It does not end the check."""
     path.write_bytes(b"no database at all" * 1000)
     path.with_name("wad.db-wal").write_bytes(b"x" * (BOUND + 1))
@@ -126,7 +126,7 @@ def test_readers_are_found_by_their_open_files_where_the_locks_are_hidden(
     assert readers(tmp_path / "none.db") == set()
 
 
-def test_locks_that_cannot_be_read_are_passed_over(path: Path, tmp_path: Path) -> None:
+def test_locks_that_cannot_be_read_are_skipped(path: Path, tmp_path: Path) -> None:
     """Lines of another format, processes of another namespace."""
     with closing(open_database(path, STEPS)) as db:
         db.execute("INSERT INTO t VALUES (1)")
@@ -166,7 +166,7 @@ def test_open_files_that_are_nearly_used_up_are_a_problem(
 
 
 @pytest.mark.parametrize("by", [3_600_000, -3_600_000])
-def test_a_clock_that_is_set_far_is_told_for_ten_minutes(by: int) -> None:
+def test_a_clock_jump_is_reported_for_ten_minutes(by: int) -> None:
     """A small drift is normal."""
     clock = FakeClock()
     inspection = Inspection(clock, list)
@@ -182,7 +182,7 @@ def test_a_clock_that_is_set_far_is_told_for_ten_minutes(by: int) -> None:
     assert inspection.problems == []
 
 
-def test_an_event_loop_that_does_not_turn_is_told_for_a_minute() -> None:
+def test_a_blocked_event_loop_is_reported_for_a_minute() -> None:
     """The longest of its pauses."""
     clock = FakeClock()
     inspection = Inspection(clock, list)
@@ -197,7 +197,7 @@ def test_an_event_loop_that_does_not_turn_is_told_for_a_minute() -> None:
     assert (inspection.lag, inspection.problems) == (0.0, [])
 
 
-async def test_what_is_found_is_seen_in_health_and_is_over_again(
+async def test_problems_are_in_health_until_they_are_resolved(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Checked repeatedly; a check that fails is repeated."""

@@ -65,7 +65,7 @@ async def settled(world: World, entry: Entry) -> Entry:
     return await world.outbound.settled(entry.id, timeout=PATIENT)
 
 
-async def test_a_chat_that_is_refused_holds_up_itself_alone(
+async def test_a_refused_chat_delays_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are sent meanwhile; its own order is kept."""
@@ -120,7 +120,7 @@ async def test_a_pause_that_ends_while_the_store_is_asked_is_over(
         assert (await settled(world, await queue(world, account, BOB, "one"))).wa_id
 
 
-async def test_an_upload_that_hangs_holds_up_its_chat_alone(
+async def test_an_upload_that_hangs_delays_only_its_chat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Texts, and another chat's file, go on; later messages of its chat wait, and more files wait for a lane."""
@@ -204,7 +204,7 @@ async def test_a_message_that_kills_the_worker_is_given_up(
         assert account.restarts == 2
 
 
-async def test_deaths_are_counted_across_restarts_and_the_daemons_own_is_none(
+async def test_crashes_are_counted_across_restarts_without_the_daemons_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message that was being sent when the daemon ended is sent again, however often that happens."""
@@ -263,7 +263,7 @@ async def test_an_outcome_is_written_whatever_the_store_raises(
         assert (await settled(world, entry)).state not in OPEN
 
 
-async def test_an_entry_that_cannot_be_claimed_is_given_up(
+async def test_an_entry_that_cannot_be_claimed_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has a reason; the others are sent before."""
@@ -286,7 +286,7 @@ async def test_an_entry_that_cannot_be_claimed_is_given_up(
         assert (await settled(world, await queue(world, account, BOB, "two"))).wa_id
 
 
-async def test_what_is_known_outlives_the_reign(
+async def test_known_outcomes_outlive_the_term(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was sent, and the lease was lost before that could be written: the next term writes it."""
@@ -310,7 +310,7 @@ async def test_what_is_known_outlives_the_reign(
             assert (found.state in ("sent", "delivered"), bool(found.wa_id)) == (True, True)
 
 
-async def test_a_send_that_the_end_of_the_reign_cuts_off_is_judged(
+async def test_a_send_cut_off_by_the_end_of_the_term_is_settled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By its traces: there are none, so the next sender sends it."""
@@ -332,7 +332,7 @@ async def test_a_send_that_the_end_of_the_reign_cuts_off_is_judged(
 
 
 @pytest.mark.parametrize("again", ["the same session", "paired again"])
-async def test_only_the_session_that_was_sending_can_tell(tmp_path: Path, again: str) -> None:
+async def test_only_the_sending_session_has_proof(tmp_path: Path, again: str) -> None:
     """An account that was paired again has no trace of the first session's messages: unknown, and not repeated."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -359,7 +359,7 @@ async def test_only_the_session_that_was_sending_can_tell(tmp_path: Path, again:
     "error", [Unavailable("no answer"), TimedOut("no answer"), ValueError("ours"), BadInput("no")]
 )
 @pytest.mark.parametrize("woken", [False, True])
-async def test_a_claim_whose_answer_is_lost_lets_nothing_overtake(
+async def test_after_a_lost_claim_answer_nothing_overtakes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, woken: bool
 ) -> None:
     """It was written: later messages of its chat wait until it is certain that it was not sent."""
@@ -388,7 +388,7 @@ async def test_a_claim_whose_answer_is_lost_lets_nothing_overtake(
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_whatever_fails_every_message_ends_and_none_leaves_twice(
+async def test_after_any_error_every_message_ends_and_none_is_sent_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """A store and an engine that fail at random, and then work again: each chat's messages are sent in order, once."""

@@ -120,7 +120,7 @@ async def test_a_device_of_its_own_runs(tmp_path: Path, known: Known) -> None:
         await until(lambda: known.places[account.id].instance == "b", "that it is known")
 
 
-async def test_it_comes_back_to_where_it_is(tmp_path: Path, known: Known) -> None:
+async def test_it_can_return_to_its_own_machine(tmp_path: Path, known: Known) -> None:
     """The machine that has it continues with it, without a code."""
     await paired_on_a(tmp_path, known)
     async with machine(tmp_path, known, "b"):
@@ -130,7 +130,7 @@ async def test_it_comes_back_to_where_it_is(tmp_path: Path, known: Known) -> Non
         await until(lambda: account.status.state == "connected", "connected")
 
 
-async def test_who_was_logged_out_lies_nowhere(tmp_path: Path, known: Known) -> None:
+async def test_a_logged_out_account_has_no_session_location(tmp_path: Path, known: Known) -> None:
     """Another machine may pair it again."""
     async with machine(tmp_path, known, "a") as a:
         account = await a.connected()
@@ -139,7 +139,7 @@ async def test_who_was_logged_out_lies_nowhere(tmp_path: Path, known: Known) -> 
         await until(lambda: not known.places, "that it is forgotten")
 
 
-async def test_who_was_put_away_is_known_again_when_it_comes_back(
+async def test_a_restored_account_has_its_session_location_again(
     tmp_path: Path, known: Known
 ) -> None:
     """Removing it deletes its location; restoring it writes it again."""
@@ -152,7 +152,7 @@ async def test_who_was_put_away_is_known_again_when_it_comes_back(
         await until(lambda: known.places, "that it is known")
 
 
-async def test_what_could_not_be_told_is_told_later(
+async def test_an_untranslated_item_is_translated_later(
     tmp_path: Path, known: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The account runs meanwhile."""
@@ -163,7 +163,9 @@ async def test_what_could_not_be_told_is_told_later(
         await until(lambda: account.id in known.places, "that it is known")
 
 
-async def test_a_reign_begins_once_the_places_can_be_read(tmp_path: Path, known: Known) -> None:
+async def test_a_term_begins_once_session_locations_can_be_read(
+    tmp_path: Path, known: Known
+) -> None:
     """No machine acts without knowing where its sessions are; it reports why, and goes on automatically."""
     known.away = True
     async with a_world(tmp_path, places=known) as world:

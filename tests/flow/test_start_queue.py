@@ -19,7 +19,7 @@ def nothing() -> None:
     """Not used."""
 
 
-async def test_a_few_at_once_in_the_order_in_which_they_came() -> None:
+async def test_a_few_start_at_once_in_order_of_arrival() -> None:
     """A freed turn goes to the longest-waiting account."""
     turns, come = StartQueue(2), list[int]()
     waiting = [turns.wait(lambda number=number: come.append(number)) for number in range(5)]  # type: ignore[misc]
@@ -31,7 +31,7 @@ async def test_a_few_at_once_in_the_order_in_which_they_came() -> None:
     assert turns.waiting == 1
 
 
-async def test_who_does_not_want_any_more_is_passed_over() -> None:
+async def test_a_cancelled_turn_is_skipped() -> None:
     """An account that was stopped while it waited."""
     turns = StartQueue(1)
     first, second, third = (turns.wait(nothing) for _ in range(3))
@@ -40,7 +40,7 @@ async def test_who_does_not_want_any_more_is_passed_over() -> None:
     assert (second.is_granted, third.is_granted) == (False, True)
 
 
-async def test_a_person_is_not_kept_waiting() -> None:
+async def test_pairing_is_served_first() -> None:
     """An account in its pairing window is served before all that only reconnect."""
     turns = StartQueue(1)
     running, again = turns.wait(nothing), turns.wait(nothing)
@@ -49,7 +49,7 @@ async def test_a_person_is_not_kept_waiting() -> None:
     assert (person.is_granted, again.is_granted) == (True, False)
 
 
-async def test_a_start_that_says_nothing_gives_way() -> None:
+async def test_a_start_without_a_report_loses_its_turn() -> None:
     """A worker that hangs while it loads delays others only briefly."""
     turns = StartQueue(1, hold=0.01)
     turns.wait(nothing)
@@ -58,7 +58,7 @@ async def test_a_start_that_says_nothing_gives_way() -> None:
 
 
 @given(st.lists(st.integers(0, 30), max_size=80), st.integers(1, 5))
-def test_nobody_is_forgotten(acts: list[int], width: int) -> None:
+def test_no_waiting_turn_is_lost(acts: list[int], width: int) -> None:
     """In any order: never more than the width, and nobody waits while there is a free turn."""
 
     async def go() -> None:
@@ -84,7 +84,7 @@ def test_nobody_is_forgotten(acts: list[int], width: int) -> None:
 # --- threads ----------------------------------------------------------------------------------------
 
 
-async def test_work_is_done_aside_and_its_error_is_the_askers() -> None:
+async def test_work_runs_on_a_thread_and_its_error_reaches_the_caller() -> None:
     """The result, the error, and the name of the thread."""
     threads = ThreadPool("test", 1)
     assert await threads.run(lambda: threading.current_thread().name) == "test 0"
@@ -93,7 +93,7 @@ async def test_work_is_done_aside_and_its_error_is_the_askers() -> None:
     assert await threads.run(pow, 2, 10) == 1024
 
 
-async def test_who_is_cancelled_before_his_turn_asks_for_nothing() -> None:
+async def test_work_cancelled_before_its_turn_is_not_run() -> None:
     """Work that has not begun never will."""
     threads, may_end, done = ThreadPool("test", 1), threading.Event(), list[int]()
     busy = asyncio.create_task(threads.run(may_end.wait))
@@ -108,7 +108,7 @@ async def test_who_is_cancelled_before_his_turn_asks_for_nothing() -> None:
     assert done == []
 
 
-async def test_what_nobody_waits_for_is_done_too() -> None:
+async def test_work_without_a_caller_is_done() -> None:
     """And its error does not end the thread."""
     threads, done = ThreadPool("test", 1), list[int]()
     threads.post(lambda: 1 // 0)

@@ -43,7 +43,7 @@ async def test_outdated_workers_are_replaced_in_turn(tmp_path: Path) -> None:
         assert all(states.count("connected") >= 2 for _, states in gone)
 
 
-async def test_whoever_is_not_confined_as_it_should_be_is_told(tmp_path: Path) -> None:
+async def test_incomplete_confinement_is_reported(tmp_path: Path) -> None:
     """A warning of the account, which degrades nothing."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()

@@ -113,7 +113,7 @@ def test_a_worker_reaches_its_own_account(targets: Targets, most: int) -> None:
     assert Path(f"{targets.state}/sessions/.cards/ours.json").read_text() == "card"
 
 
-def test_without_it_nearly_everything_could_be_done(targets: Targets) -> None:
+def test_without_confinement_nearly_every_attempt_succeeds(targets: Targets) -> None:
     """Every attempt succeeds without confinement: otherwise the test above would prove nothing."""
     if os.geteuid() != 0:
         raise Missing("root, whom nothing else holds back", "sudo make test")
@@ -123,7 +123,7 @@ def test_without_it_nearly_everything_could_be_done(targets: Targets) -> None:
     assert refused.keys() <= NOT_EVERYWHERE | {"userfaultfd", "io_uring"}, refused
 
 
-def test_threads_that_are_there_keep_their_rights_so_there_must_be_none(tmp_path: Path) -> None:
+def test_confinement_requires_a_single_thread(tmp_path: Path) -> None:
     """It is refused before any right is dropped."""
     code = (
         "import os, sys, threading\nfrom pathlib import Path\n"
@@ -145,7 +145,7 @@ WANTS = Needs(
 )
 
 
-def test_what_is_written_is_the_accounts_own() -> None:
+def test_only_the_accounts_directory_is_writable() -> None:
     """And nothing else, except its own memory and /dev/null."""
     writing = (
         Right.WRITE_FILE | Right.REMOVE_FILE | Right.REMOVE_DIR | Right.MAKE_REG | Right.TRUNCATE
@@ -165,7 +165,7 @@ def test_what_is_written_is_the_accounts_own() -> None:
     }
 
 
-def test_nothing_of_etc_is_read_but_what_is_named() -> None:
+def test_only_named_files_of_etc_are_readable() -> None:
     """The same directories contain wad.toml and the secrets of others."""
     paths = {str(path) for path, _ in rules.rules(WANTS, 7)}
     assert not paths & {
@@ -201,19 +201,19 @@ def test_the_ports_of_proxies(environ: dict[str, str], more: set[int]) -> None:
 
 
 @given(st.text())
-def test_any_proxy_is_understood_or_left_out(value: str) -> None:
+def test_any_proxy_is_parsed_or_left_out(value: str) -> None:
     """A worker starts whatever the variable contains."""
     assert all(0 <= port < 1 << 16 for port in rules.ports({"HTTPS_PROXY": value}))
 
 
-def test_the_directory_of_the_start_is_not_read(tmp_path: Path) -> None:
+def test_the_working_directory_is_not_readable(tmp_path: Path) -> None:
     """Under systemd it is the root directory; only absolute paths in PYTHONPATH count."""
     paths = rules.code_paths({"PYTHONPATH": f":.:relative:{tmp_path}"})
     assert tmp_path in paths
     assert all(path.is_absolute() and path != Path("/") for path in paths)
 
 
-def test_accounts_below_a_directory_of_the_system_are_told(tmp_path: Path) -> None:
+def test_accounts_below_a_system_directory_are_reported(tmp_path: Path) -> None:
     """A state directory below /usr is reported with its consequence."""
     wants = replace(WANTS, home=tmp_path / "sessions" / "a", code=[tmp_path])
     found = rules.exposed(list(rules.rules(wants, 7)), wants)
@@ -235,7 +235,7 @@ def test_accounts_below_a_directory_of_the_system_are_told(tmp_path: Path) -> No
         (Confinement(7, False, ("no",)), "Landlock ABI 7, no seccomp", "signal other processes"),
     ],
 )
-def test_what_is_in_force_is_told(found: Confinement, told: str, missing: str) -> None:
+def test_the_confinement_in_force_is_reported(found: Confinement, told: str, missing: str) -> None:
     """The summary; and the missing protection in a sentence."""
     assert found.summary == told
     assert missing in found.missing
