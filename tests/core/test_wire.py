@@ -19,8 +19,8 @@ from wad.core.wire import (
     MAX_FRAME,
     PROTOCOL,
     UNTRUSTED,
-    Call,
     Decoder,
+    EncodedCall,
     Frame,
     FrameLimits,
     Notice,
@@ -268,7 +268,7 @@ def test_other_shapes_are_refused(shape: object) -> None:
 @given(_words, _values, st.lists(_ids, min_size=1, max_size=3))
 def test_a_call_is_its_request_under_any_id(method: str, params: Any, idents: list[int]) -> None:
     """Encoded once, it is what the request with that id would be."""
-    call = Call(method, params)
+    call = EncodedCall(method, params)
     for ident in idents:
         assert call.frame(ident) == encode(Request(ident, method, params))
 
@@ -279,7 +279,7 @@ def test_the_largest_call_is_taken_under_any_id(ident: int) -> None:
     text = "x" * UNTRUSTED.size
     spare = len(encode(Request(2**63 - 1, "m", text))) - 4 - UNTRUSTED.size
     fits = text[spare:]
-    (found,) = Decoder(UNTRUSTED).feed(Call("m", fits).frame(ident))
+    (found,) = Decoder(UNTRUSTED).feed(EncodedCall("m", fits).frame(ident))
     assert found == Request(ident, "m", fits)
     with pytest.raises(BadInput):
-        Call("m", fits + "x")
+        EncodedCall("m", fits + "x")

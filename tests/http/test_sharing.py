@@ -198,7 +198,7 @@ async def test_one_who_leaves_takes_nobody_with_it() -> None:
 
 # --- over a connection ----------------------------------------------------------------------------
 
-CALL = wire.Call("probe.health", [{}, []])
+CALL = wire.EncodedCall("probe.health", [{}, []])
 
 
 @pytest.fixture

@@ -24,10 +24,10 @@ from wad.state.spool import (
     Arrival,
     ComparedUpTo,
     QuarantinedRow,
-    Row,
     Salvaged,
     Spool,
     SpoolBacklog,
+    SpoolRow,
 )
 
 ANN = Jid.parse("40700000001@s.whatsapp.net")
@@ -84,8 +84,8 @@ def test_rows_come_back_in_order(spool: Spool) -> None:
     assert numbers == sorted(set(numbers))
     rows = spool.after(numbers[1], 2)
     assert rows == [
-        Row(numbers[2], 2, "message", "ID2", b"", event(2), ""),
-        Row(numbers[3], 3, "message", "ID3", b"", event(3), ""),
+        SpoolRow(numbers[2], 2, "message", "ID2", b"", event(2), ""),
+        SpoolRow(numbers[3], 3, "message", "ID3", b"", event(3), ""),
     ]
     assert spool.after(numbers[-1], 10) == []
 
@@ -96,7 +96,7 @@ def test_an_untranslated_row_is_kept_whole(spool: Spool) -> None:
     seqs = [put(spool, number, untranslated=True) for number in (2, 3)]
     assert spool.counts() == (2, 0)
     first, second = spool.untranslated_rows(10)
-    assert first == Row(seqs[0], 2, "message", "ID2", b"\2" * 300, None, "too strange")
+    assert first == SpoolRow(seqs[0], 2, "message", "ID2", b"\2" * 300, None, "too strange")
     assert spool.untranslated_rows(10, after=first.seq) == [second]
     assert spool.untranslated_rows(1) == [first]
 
@@ -489,7 +489,7 @@ def test_a_row_that_was_recorded_after_all_is_like_any_other(spool: Spool) -> No
     seq = put(spool, 1, untranslated=True)
     spool.recorded(seq, event(1))
     assert spool.counts() == (0, 0)
-    assert spool.row(seq) == Row(seq, 1, "message", "ID1", b"\1" * 300, event(1), "")
+    assert spool.row(seq) == SpoolRow(seq, 1, "message", "ID1", b"\1" * 300, event(1), "")
     assert spool.prune(seq, 100, 100) == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.state.test_spool import a_long_one, event, path, put
 from wad.core.errors import StateUnwritable, Unavailable
-from wad.state.spool import Row, Salvaged, Spool
+from wad.state.spool import Salvaged, Spool, SpoolRow
 from wad.state.spool_salvage import salvage
 
 __all__ = ["path"]  # a fixture
@@ -22,7 +22,7 @@ def counted(saved: Salvaged) -> tuple[int, bool]:
     return saved.rows, saved.complete
 
 
-def salvaged(damaged: Path, recorded: int = 0) -> tuple[Salvaged, list[Row]]:
+def salvaged(damaged: Path, recorded: int = 0) -> tuple[Salvaged, list[SpoolRow]]:
     """What could be saved into a new spool."""
     with closing(Spool.open(damaged.with_name("new.db"))) as into:
         saved = salvage(damaged, into, lambda _generation: recorded)

@@ -110,7 +110,7 @@ def encode(frame: Frame) -> bytes:
     return len(data).to_bytes(_LENGTH, "big") + data
 
 
-class Call:
+class EncodedCall:
     """A request with untrusted parameters: checked and encoded once, then sent with an id of each connection."""
 
     __slots__ = ("_rest", "method")

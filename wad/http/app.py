@@ -141,7 +141,7 @@ class Site:
 
     async def _call(
         self, request: Request, operation: Operation, route: Route, ident: str, who: list[Any]
-    ) -> wire.Call:
+    ) -> wire.EncodedCall:
         """The call to the daemon.  Raises WadError for an invalid request, or a caller without access."""
         kind, body = route.body, b""
         try:
@@ -152,7 +152,7 @@ class Site:
             asked = params(request, route, body, dict[str, object] if plain else kind)
             if kind is not None and "request_id" in operation.request.__struct_fields__:
                 asked["request_id"] = ident
-            return wire.Call(
+            return wire.EncodedCall(
                 operation.name, [asked, who]
             )  # raises for parameters that a frame cannot carry
         except WadError:
@@ -165,7 +165,7 @@ class Site:
 
 def _caller_of(link: DaemonLink, name: str, within: float | None = None) -> Ask:
     """A function that calls a public operation; a shared one is called once for all waiting requests."""
-    call, rules = wire.Call(name, [{}, []]), find(name).http
+    call, rules = wire.EncodedCall(name, [{}, []]), find(name).http
     if rules is not None and rules.shared:
         return lambda: link.share(call, within=within)
     return lambda: link.ask(call, repeatable=True, within=within)

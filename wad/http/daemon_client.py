@@ -33,7 +33,7 @@ _START_TIMEOUT: Final = 60.0  # seconds in which a daemon must start
 _POLL_S: Final = 0.5  # between two checks whether to continue waiting
 _CHUNK: Final = 256 << 10
 _MAX_UNSENT: Final = 8 << 20  # bytes of unsent requests, beyond which no more are sent
-_PING: Final = wire.Call("probe.healthz", [{}, []])
+_PING: Final = wire.EncodedCall("probe.healthz", [{}, []])
 
 Connect = Callable[[], Awaitable[socket.socket]]
 """Returns a connected socket.  Raises OSError when no process listens."""
@@ -77,12 +77,12 @@ class DaemonConnection:
 
     async def ask(self, method: str, params: object, within: float | None) -> Any:
         """The result of a request.  Raises WadError and what `exchange` raises."""
-        response = await self.exchange(wire.Call(method, params), within)
+        response = await self.exchange(wire.EncodedCall(method, params), within)
         if response.error is not None:
             raise response.error
         return response.result
 
-    async def share(self, call: wire.Call, within: float | None) -> wire.Response:
+    async def share(self, call: wire.EncodedCall, within: float | None) -> wire.Response:
         """The reply of a shared call; see `SingleFlight`.
 
         `within` must be the same for each use of a method.  Raises what `exchange` raises.
@@ -93,7 +93,7 @@ class DaemonConnection:
             self._shared[call.method] = found
         return await found.answer()
 
-    async def exchange(self, call: wire.Call, within: float | None) -> wire.Response:
+    async def exchange(self, call: wire.EncodedCall, within: float | None) -> wire.Response:
         """Send a request and return its response, which may be an error.
 
         `within`: the timeout in seconds; None for no limit while the daemon answers pings.  Raises _Full; _Lost when
@@ -237,9 +237,13 @@ class DaemonLink:
         self, method: str, params: object, *, repeatable: bool, within: float | None = None
     ) -> Any:
         """The same as `ask`, with a method and parameters.  Raises BadInput, too, for invalid parameters."""
-        return await self.ask(wire.Call(method, params), repeatable=repeatable, within=within)
+        return await self.ask(
+            wire.EncodedCall(method, params), repeatable=repeatable, within=within
+        )
 
-    async def ask(self, call: wire.Call, *, repeatable: bool, within: float | None = None) -> Any:
+    async def ask(
+        self, call: wire.EncodedCall, *, repeatable: bool, within: float | None = None
+    ) -> Any:
         """The result of a request.
 
         A `repeatable` request is retried when the connection ends.  Raises WadError, including LegacyRefusal 503
@@ -247,7 +251,7 @@ class DaemonLink:
         """
         return await self._result(lambda link: link.exchange(call, within), repeatable)
 
-    async def share(self, call: wire.Call, *, within: float | None = None) -> Any:
+    async def share(self, call: wire.EncodedCall, *, within: float | None = None) -> Any:
         """The result of a shared call, which begins after this method was called.
 
         Each waiter has its own deadlines, also for a stopping daemon.  Raises WadError as `ask` does.

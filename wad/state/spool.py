@@ -100,7 +100,7 @@ HEARD: Final = "heard"
 """The kind of an event without storable content."""
 
 
-class Row(msgspec.Struct, frozen=True):
+class SpoolRow(msgspec.Struct, frozen=True):
     """One received event.  `event` is None without a translation, with the `reason`."""
 
     seq: int
@@ -289,27 +289,27 @@ class Spool:
                     db.execute(_INSERT, _fields(one))
             return _last_number(db)
 
-    def after(self, seq: int, limit: int, size: int = _AT_ONCE) -> list[Row]:
+    def after(self, seq: int, limit: int, size: int = _AT_ONCE) -> list[SpoolRow]:
         """The next rows after `seq`, without their raw bytes, which recording does not need.
 
         At most `size` bytes of them, but at least one row.
         """
         query = f"SELECT {_LIGHT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-        found: list[Row] = []
+        found: list[SpoolRow] = []
         with self._reading() as db, closing(db.execute(query, (seq, limit))) as rows:
             for row in rows:
-                found.append(Row(*row))
+                found.append(SpoolRow(*row))
                 size -= len(row[5] or b"")
                 if size <= 0:
                     break
         return found
 
-    def row(self, seq: int) -> Row | None:
+    def row(self, seq: int) -> SpoolRow | None:
         """One row with all its columns."""
         query = f"SELECT {_WHOLE} FROM events WHERE seq = ?"
         with self._reading() as db:
             row = db.execute(query, (seq,)).fetchone()
-            return None if row is None else Row(*row)
+            return None if row is None else SpoolRow(*row)
 
     # --- rows that were not recorded ----------------------------------------------------------------
 
@@ -353,11 +353,11 @@ class Spool:
             db.execute("DELETE FROM set_aside WHERE seq = ?", (seq,))
             return found > 0
 
-    def untranslated_rows(self, limit: int, after: int = 0) -> list[Row]:
+    def untranslated_rows(self, limit: int, after: int = 0) -> list[SpoolRow]:
         """Rows without a translation, with all their columns."""
         query = f"SELECT {_WHOLE} FROM events WHERE event IS NULL AND seq > ? ORDER BY seq LIMIT ?"
         with self._reading() as db:
-            return [Row(*row) for row in db.execute(query, (after, limit))]
+            return [SpoolRow(*row) for row in db.execute(query, (after, limit))]
 
     # --- which file it is -----------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from msgspec import Meta
 from wad.api.caller import Caller
 from wad.api.context import Context
 from wad.api.operation import Access, Http, Limit, Params, Route, operation
+from wad.api.operations.daemon import NoParams
 from wad.core.errors import LegacyRefusal
 
 Document = dict[str, Any]
@@ -37,10 +38,6 @@ Extra = Annotated[Any, Meta(description="stored and returned unchanged; not used
 
 
 # --- requests -------------------------------------------------------------------------------------
-
-
-class NoParams(Params, frozen=True):
-    """A request without parameters."""
 
 
 class ListAccounts(Params, frozen=True):

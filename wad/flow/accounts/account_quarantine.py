@@ -15,7 +15,7 @@ from wad.core.spool_gap import Gap
 from wad.lib.protobuf_wire import fields
 from wad.state import damaged_copies
 from wad.state.damaged_copies import DamagedCopy
-from wad.state.spool import QuarantinedRow, Row
+from wad.state.spool import QuarantinedRow, SpoolRow
 
 if TYPE_CHECKING:
     from wad.engine import Engine
@@ -183,7 +183,7 @@ class AccountQuarantine:
         new = await self._inbound.record_again(row, event)
         return f"recorded, with {new} new messages"
 
-    async def _event(self, row: Row) -> bytes | None:
+    async def _event(self, row: SpoolRow) -> bytes | None:
         try:
             if row.raw:
                 return await self._engine.translate(row.kind, row.raw)
@@ -215,7 +215,7 @@ class AccountQuarantine:
         await self.list_copies()
         return next((copy for copy in self.copies if copy.path.name == name), None)
 
-    async def _row(self, ident: str) -> Row:
+    async def _row(self, ident: str) -> SpoolRow:
         number = ident.removeprefix(f"{self._home.id}/row/")
         row = (
             await self._inbound.row(int(number))

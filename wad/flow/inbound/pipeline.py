@@ -28,7 +28,7 @@ from wad.flow.inbound.planning import ITEM_FAULTS, Planned, planned, reason_of
 from wad.lib.clock import Clock
 from wad.lib.loops import Loop
 from wad.lib.threads import ThreadPool, cores
-from wad.state.spool import QuarantinedRow, Row, Spool, SpoolBacklog
+from wad.state.spool import QuarantinedRow, Spool, SpoolBacklog, SpoolRow
 from wad.store import Store
 from wad.store.port import Cursor, Recorded
 
@@ -427,12 +427,12 @@ class Inbound:
         spool = await self._opened()
         return await _files().run(spool.kept, limit)
 
-    async def row(self, seq: int) -> Row | None:
+    async def row(self, seq: int) -> SpoolRow | None:
         """One complete row."""
         spool = await self._opened()
         return await _files().run(spool.row, seq)
 
-    async def record_again(self, row: Row, event: bytes) -> int:
+    async def record_again(self, row: SpoolRow, event: bytes) -> int:
         """Record a quarantined row as this event; returns the number of new messages.  Raises BadInput."""
         spool = await self._opened()
         again = msgspec.structs.replace(row, event=event)
@@ -469,7 +469,7 @@ class Inbound:
         self.history.last_ms = self._clock.wall_ms()
         self.history.last_messages = len(chunks[-1])
 
-    def _plan(self, rows: list[Row]) -> list[Planned]:
+    def _plan(self, rows: list[SpoolRow]) -> list[Planned]:
         assert self._aliases is not None
         found = []
         for row in rows:
@@ -520,7 +520,7 @@ def _changes(found: list[Planned]) -> list[Change]:
     return [change for one in found for change in one.changes]
 
 
-def _seen_after(previous: int, row: Row) -> int:
+def _seen_after(previous: int, row: SpoolRow) -> int:
     """The time at which a row was received, in microseconds since 1970, and later than the previous row's.
 
     The row's number distinguishes rows of one millisecond, also for another process that continues in the middle of
@@ -529,7 +529,7 @@ def _seen_after(previous: int, row: Row) -> int:
     return max(previous + 1, (_received(row) or 0) * 1000 + row.seq % 1000)
 
 
-def _received(row: Row) -> int | None:
+def _received(row: SpoolRow) -> int | None:
     """When it was received; None if that is impossible, so that it does not affect later rows."""
     received_ms = row.received_ms
     return received_ms if isinstance(received_ms, int) and 0 < received_ms < LATEST_MS else None

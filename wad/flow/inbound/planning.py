@@ -12,7 +12,7 @@ from wad.core.event import Event, HistoryReceived, decode_leniently
 from wad.core.masking import masked
 from wad.core.plan import parts, plan
 from wad.core.text import cut, repaired
-from wad.state.spool import Row
+from wad.state.spool import SpoolRow
 
 ITEM_FAULTS: Final = (
     BadInput,
@@ -44,7 +44,7 @@ class Planned:
     no translation, or one that cannot be decoded.  `noted` is the reason that was stored.
     """
 
-    row: Row
+    row: SpoolRow
     event: Event | None = None
     items: list[list[Change]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Planned:
         )
 
 
-def planned(account: str, row: Row, aliases: dict[str, str], seen: int) -> Planned:
+def planned(account: str, row: SpoolRow, aliases: dict[str, str], seen: int) -> Planned:
     """Plan a row; adds its aliases to `aliases`.  Never raises because of the row's content."""
     found = Planned(row)
     if row.event is None:

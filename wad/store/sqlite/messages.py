@@ -24,7 +24,7 @@ from wad.store.sqlite.outbox import apply_marks, load_entry, take_echo
 from wad.store.sqlite.queue import insert_queued
 from wad.store.sqlite.rows import (
     MESSAGE_COLUMNS,
-    Row,
+    MessageRecord,
     is_hidden,
     message_row,
     pack,
@@ -84,7 +84,7 @@ def _by_number(db: sqlite3.Connection, message: Message) -> Message:
     )
 
 
-def _known(db: sqlite3.Connection, message: Message) -> Row | None:
+def _known(db: sqlite3.Connection, message: Message) -> MessageRecord | None:
     """The row of the document that shows this message already."""
     if not message.wa_id:
         return row_of(db, message.id)
@@ -110,7 +110,7 @@ def _same_sender(message: Message, sender: str) -> bool:
     return message.from_me or message.sender == sender or Jid.parse(message.chat).is_person
 
 
-def _told_again(db: sqlite3.Connection, known: Row, message: Message) -> Message | None:
+def _told_again(db: sqlite3.Connection, known: MessageRecord, message: Message) -> Message | None:
     """A message that is there already: it may say more now."""
     before = known.first
     if message.from_me and (entry := load_entry(db, before.id)) is not None:

@@ -54,7 +54,7 @@ def message_row(message: Message) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-class Row(NamedTuple):
+class MessageRecord(NamedTuple):
     """A row of `messages`: its number, and the message as it came first, without what amended it since."""
 
     number: int
@@ -71,7 +71,7 @@ class Row(NamedTuple):
         return msgspec.structs.replace(self.first, **msgspec.structs.asdict(_amended(self.amended)))
 
 
-def _row_from(columns: tuple[Any, ...]) -> Row:
+def _row_from(columns: tuple[Any, ...]) -> MessageRecord:
     """The row from its number, whether it is marked, and MESSAGE_COLUMNS."""
     (
         number, marked, ident, account, thread, chat, sender, from_me, at_ms, seen,
@@ -82,13 +82,13 @@ def _row_from(columns: tuple[Any, ...]) -> Row:
         seen=seen, content=unpack_content(content), status=MessageStatus(status), wa_id=wa_id, push_name=push_name,
         client_id=client_id, stable_key=stable_key, fingerprint=fingerprint,
     )  # fmt: skip
-    return Row(number, first, amended, bool(marked))
+    return MessageRecord(number, first, amended, bool(marked))
 
 
 _ROWS: Final = f"SELECT number, duplicate_of != '', {MESSAGE_COLUMNS} FROM messages"
 
 
-def find_rows(db: sqlite3.Connection, rest: str, values: Iterable[Any] = ()) -> list[Row]:
+def find_rows(db: sqlite3.Connection, rest: str, values: Iterable[Any] = ()) -> list[MessageRecord]:
     """The rows of a query; `rest` is all of it behind FROM messages."""
     return [_row_from(columns) for columns in db.execute(f"{_ROWS} {rest}", tuple(values))]
 
@@ -98,12 +98,12 @@ def message_from(columns: tuple[Any, ...]) -> Message:
     return _row_from((0, False, *columns)).shown
 
 
-def row_at(db: sqlite3.Connection, number: int) -> Row | None:
+def row_at(db: sqlite3.Connection, number: int) -> MessageRecord | None:
     """The row with this number."""
     return next(iter(find_rows(db, "WHERE number = ?", (number,))), None)
 
 
-def row_of(db: sqlite3.Connection, ident: str, account: str | None = None) -> Row | None:
+def row_of(db: sqlite3.Connection, ident: str, account: str | None = None) -> MessageRecord | None:
     """The message with this document id, of the account where one is named; it rather than a marked copy of it."""
     rest = (
         "WHERE id = ?1 AND account = coalesce(?2, account)"
@@ -116,7 +116,7 @@ HAS_WA_ID: Final = "account = ? AND wa_id = ? AND wa_id != ''"
 """A message of an account with this WhatsApp id, which is never empty; in the words of an index."""
 
 
-def rows_with(db: sqlite3.Connection, account: str, wa_id: str) -> list[Row]:
+def rows_with(db: sqlite3.Connection, account: str, wa_id: str) -> list[MessageRecord]:
     """The messages of an account with this WhatsApp id, the oldest row first; none for an empty id."""
     return find_rows(db, f"WHERE {HAS_WA_ID} ORDER BY number", (account, wa_id))
 

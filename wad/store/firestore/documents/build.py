@@ -40,7 +40,7 @@ from wad.store.port import AccountStatus
 from wad.store.sqlite.outbox import load_entry
 from wad.store.sqlite.rows import (
     THREAD_COLUMNS,
-    Row,
+    MessageRecord,
     pack,
     party,
     row_of,
@@ -124,7 +124,7 @@ def fact_path(key: str) -> str:
     return f"wad_facts/{key}"
 
 
-def _row(db: sqlite3.Connection, key: str) -> Row | None:
+def _row(db: sqlite3.Connection, key: str) -> MessageRecord | None:
     """The row of the message with this key, THREAD/ID."""
     thread, _, ident = key.rpartition("/")
     row = row_of(db, ident, thread.partition("__")[0])
