@@ -122,16 +122,16 @@ KINDS: Final[dict[str, ProblemKind]] = {
         "`wadctl quarantine list` lists them; retry or drop each",
     ),
     "inbox_gap": ProblemKind(
-        "what {count} account(s) received may be missing, as the spool is another file than before",
-        "look on the phone; `wadctl quarantine list` says since when, and `drop` that you know",
+        "received messages of {count} account(s) may be missing: another file has replaced the spool",
+        "look for missing messages on the phone; `wadctl quarantine list` shows since when; drop the item",
     ),
     "card_unwritten": ProblemKind(
-        "what happened to {count} account(s) cannot be written down",
-        "make room on the disk, or look at the rights of the accounts' directory; it is tried again",
+        "the cards of {count} account(s) cannot be written",
+        "free space on the disk, or check the permissions of `sessions/.cards`; wad retries",
     ),
     "store_replaced": ProblemKind(
         "the store's file was removed or replaced while wad runs",
-        "what is stored now is lost at the next start: stop wad, put a backup of wad.db there, start it",
+        "what is stored now is lost at the next start: stop wad, restore a backup of wad.db, start wad",
     ),
     "store_anew": ProblemKind(
         "the store was empty although older accounts exist: its earlier contents are missing",
@@ -218,7 +218,7 @@ KINDS: Final[dict[str, ProblemKind]] = {
     # Anybody who writes can bring this about, and nothing is lost: no reason to call the service ill.
     "untranslated": ProblemKind(
         "received items that could not be translated and are kept raw: {0}",
-        "`wadctl quarantine list` names them; `retry` them after an upgrade, or `drop` them",
+        "`wadctl quarantine list` lists them; retry them after an upgrade, or drop them",
         degrades=False,
     ),
     "notice": ProblemKind(
