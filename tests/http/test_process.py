@@ -24,6 +24,7 @@ from wad.api.http_process.child import HttpChildOptions, start_http
 from wad.api.http_process.supervisor import HttpProcess
 from wad.audit.doctor import host
 from wad.core import wire
+from wad.core.errors import Unavailable
 from wad.http.process import Options, run
 from wad.http.server.listening import bind
 from wad.lib.clock import SystemClock
@@ -188,6 +189,54 @@ async def test_one_that_goes_on_is_kept() -> None:
         while loop.failure:
             await asyncio.sleep(0.05)
         assert [one.pid for one in processes.all] == [first.pid]
+
+
+@pytest.mark.parametrize("full", ["refuses", "is silent"])
+async def test_heartbeats_come_while_one_connection_is_full(full: str) -> None:
+    """The daemon may refuse further requests there: the process does not hang, and is not to be replaced."""
+    heartbeats = asyncio.Semaphore(0)
+    refusal = Unavailable("512 requests are in flight on this connection already")
+
+    async def attend(sock: socket.socket, probes: bool) -> None:
+        reader, writer = await asyncio.open_connection(sock=sock)
+        writer.write(wire.encode(wire.HELLO))
+        decoder, reply, count = wire.Decoder(), {"cors_origins": "", "enabled": True}, 0
+        try:
+            while data := await reader.read(1 << 16):
+                for frame in decoder.feed(data):
+                    if not isinstance(frame, wire.Request):
+                        continue
+                    count += 1
+                    error = None if probes or count <= 2 else refusal
+                    if error is None or full == "refuses":
+                        writer.write(wire.encode(wire.Response(frame.id, error, reply)))
+                    if probes and count > 1:
+                        heartbeats.release()
+        finally:
+            writer.close()
+
+    pairs = [socket.socketpair() for _ in range(2)]
+    for sock in (sock for pair in pairs for sock in pair):
+        sock.setblocking(False)
+    first, second = [ours for ours, _ in pairs]
+    attending = [
+        asyncio.create_task(attend(first, True)),
+        asyncio.create_task(attend(second, False)),
+    ]
+    listening = await bind("127.0.0.1", 0)
+    connected = [theirs for _, theirs in pairs]
+    options = Options(connected=connected, listening=[listening], heartbeat=0.2)
+    start = started({}, os.getpid())
+    running = asyncio.create_task(run(options, start, Notifier({}), SystemClock()))
+    try:
+        async with asyncio.timeout(30):
+            for _ in range(3):
+                await heartbeats.acquire()
+    finally:
+        for task in attending:
+            task.cancel()
+        await asyncio.wait((*attending, running))  # it ends with the daemon
+        listening.close()
 
 
 async def test_it_greets_the_daemon_on_both_connections_at_once(tmp_path: Path) -> None:

@@ -140,16 +140,19 @@ class _Process:
                 await link.call("http.settings", [self._introduction(), []], repeatable=True)
 
     async def send_heartbeats(self) -> None:
-        """Introduce this process periodically: the daemon that started it replaces it if heartbeats are missing.
+        """Introduce this process repeatedly: the daemon that started it replaces a process that does not.
 
-        A heartbeat shows that the event loop runs.
+        This task runs only while the event loop does.  One connection is enough: the other may be full of requests.
         """
+        every = self._options.heartbeat
         while True:
-            await asyncio.sleep(self._options.heartbeat)
-            try:
-                await self.introduce()
-            except WadError as error:
-                log.debug("the daemon did not accept a heartbeat: %s", error)
+            await asyncio.sleep(every)
+            for link in (self._daemon.probes, self._daemon.calls):
+                params = [self._introduction(), []]
+                try:
+                    await link.call("http.settings", params, repeatable=True, within=every)
+                except WadError as error:
+                    log.debug("the daemon did not accept a heartbeat: %s", error)
 
     def _introduction(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "version": __version__, "listening": self.listening}
