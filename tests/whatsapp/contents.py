@@ -87,13 +87,13 @@ def text_of(content: bytes) -> str:
     """The text of an encoded message: conversation (1), extendedTextMessage (6) text (1), or a file's caption."""
     fields = pb.decode(content)
     if 1 in fields:
-        return pb.data(fields, 1).decode()
+        return pb.data(fields, 1).decode(errors="surrogateescape")
     for wrapper in _WRAPPERS.intersection(fields):
         return text_of(pb.data(pb.decode(pb.data(fields, wrapper)), 1))
     for field, part in _TEXTS.items():
         if field in fields:
             inner = pb.decode(pb.data(fields, field))
-            return pb.data(inner, part).decode() if part in inner else ""
+            return pb.data(inner, part).decode(errors="surrogateescape") if part in inner else ""
     return ""
 
 

@@ -234,7 +234,7 @@ class _Reader:
     def text(self) -> str | Jid:
         match self.item():
             case bytes(text):
-                return text.decode()
+                return text.decode(errors="surrogateescape")  # as `as_bytes` writes it
             case str() | Jid() as text:
                 return text
         raise ValueError("a list where a text belongs")
