@@ -85,7 +85,7 @@ class FakeInbound:
 
 
 @dataclass
-class FakeKept:
+class FakeAccountQuarantine:
     """What was set aside."""
 
     copies: list[Any] = field(default_factory=list)
@@ -112,7 +112,7 @@ class FakeAccount:
     left_ms: int | None = None
     qr_ms: int | None = None
     problems: list[Problem] = field(default_factory=list)
-    kept: FakeKept = field(default_factory=FakeKept)
+    quarantine: FakeAccountQuarantine = field(default_factory=FakeAccountQuarantine)
     orders: list[str] = field(default_factory=list)
 
     @property
