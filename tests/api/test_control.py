@@ -435,8 +435,8 @@ async def test_an_oversize_frame_is_refused(served: Path) -> None:
     ("first", "says"),
     [
         (Notice("hello", [99]), "version 99"),
-        (Notice("hello", ["x"]), "which version"),
-        (Request(1, "version", {}), "which version"),
+        (Notice("hello", ["x"]), "did not send its version"),
+        (Request(1, "version", {}), "did not send its version"),
     ],
 )
 async def test_another_protocol_is_refused(served: Path, first: Frame, says: str) -> None:
