@@ -234,11 +234,11 @@ def test_an_amendment_is_no_message(kind: MessageKind) -> None:
 def test_our_own_amendment_names_nobody() -> None:
     """Which of our addresses made it depends on the source."""
     content = Content(MessageKind.REACTION, "+", target="T")
-    tellings = [
+    copies = [
         MessageReceived("OWN", ANN, sender, NOON, content, from_me=True)
         for sender in (None, ME, ME_LID)
     ]
-    assert len({repr(plan(ACC, event, {})) for event in tellings}) == 1
+    assert len({repr(plan(ACC, event, {})) for event in copies}) == 1
 
 
 def test_an_amendment_without_a_target_is_kept_as_a_message() -> None:

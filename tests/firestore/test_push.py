@@ -218,7 +218,7 @@ async def test_a_backlog_of_large_documents_is_read_in_parts(
     """Many large messages fill the disk's quota, and not the memory."""
     large = [change for n in range(8) for change in arrival(n, content=text("x" * 50_000))]
     async with a_store(access, tmp_path) as store:
-        await store._write(lambda db: store._put(db, ACC, large))  # and the teller does not know
+        await store._write(lambda db: store._put(db, ACC, large))  # without a note for the push
         found = await store.waiting(100, FACTS, size=250_000)
         assert 1 < len(found) < 8
         assert len(await store.waiting(100, FACTS, size=1)) == 1

@@ -142,7 +142,7 @@ def move_amendments(
 ) -> None:
     """Amendments by a hidden id, and in its thread, are the number's; the messages have moved before."""
     old, new = threads
-    # The same telling may be there under both names already.
+    # The same amendment may be stored under both addresses already.
     db.execute(
         "UPDATE OR REPLACE amendments SET party = ? WHERE account = ? AND party = ? AND party LIKE '%lid'",
         (pn, account, lid),

@@ -82,7 +82,7 @@ def show_in_thread(db: sqlite3.Connection, message: Message) -> None:
 
 
 def note_facts(db: sqlite3.Connection, message: Message) -> None:
-    """What a telling of a message says of its chat besides: the other party's name, and that we were there.
+    """Record what a received message says about its chat: the other party's name, and that the account takes part.
 
     Who writes on the phone has read what came before; a message out of our outbox says no such thing.
     """
