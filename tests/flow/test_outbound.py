@@ -297,7 +297,7 @@ async def test_an_error_in_the_check_for_stranded_messages_does_not_end_it(
         looks.append(1)
         raise ValueError("a fault of ours")
 
-    monkeypatch.setattr(queue, "LOOK", 0.01)
+    monkeypatch.setattr(queue, "CHECK_INTERVAL", 0.01)
     monkeypatch.setattr(Reaper, "run", fail)
     async with a_world(tmp_path) as world, world.leading():
         await until(lambda: len(looks) > 1, "another look")
