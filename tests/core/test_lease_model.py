@@ -460,7 +460,7 @@ MUTANTS: Final[dict[str, tuple[str, Callable[..., Any]]]] = {
     "a late renewal counts as none": ("decide_as_standby", _impatient),
     "a lost answer prolongs": ("recognised", _prolongs),
     "a holder that ran out is waited for": ("decide_as_standby", _never_its_own),
-    "who ends frees nothing": ("own", lambda seen, nonce: None),
+    "who ends frees nothing": ("own_record", lambda seen, nonce: None),
     "the epoch does not grow": ("acquired", _epoch_of_the_old),
     "who may act is asked without a clock": (
         "may_act",

@@ -305,9 +305,14 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("path", "name"), [("/health", "probe.health"), ("/metrics", "metrics.total")]
 )
 async def test_a_flood_of_probes_costs_the_daemon_little(
-    questions: list[str], path: str, name: str
+    questions: list[str], path: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many clients, each on a connection of its own: as many answers, and few questions while they wait together."""
+    for module in (
+        "app",
+        "daemon_client",
+    ):  # client, process and daemon share one loop here, on a busy machine
+        monkeypatch.setattr(f"wad.http.{module}.SILENCE", 30.0)
     async with serve_http(FakeDaemon(), "127.0.0.1", 0) as port:
         await ask(port, path)
         questions.clear()

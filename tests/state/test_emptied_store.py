@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.daemons import Daemon, a_daemon
 from wad.lib.clock import SystemClock
-from wad.lib.sqlite_file import log_of
+from wad.lib.sqlite_file import log_of, run_step
 from wad.store.emptied import beginning, note_of, watch_beginning
 from wad.store.sqlite.schema import STEPS
 from wad.store.sqlite.store import SqliteStore
@@ -31,9 +31,9 @@ def _emptied(file: Path, steps: Any) -> None:
     """A sound database in which nothing is."""
     for part in (file, log_of(file), file.with_name(file.name + "-shm")):
         part.unlink(missing_ok=True)
-    with closing(sqlite3.connect(file)) as db:
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
         for step in steps:
-            db.executescript(step)
+            run_step(db, step)
         db.execute(f"PRAGMA user_version={len(steps)}")
         db.execute("VACUUM")
 

@@ -293,7 +293,7 @@ async def test_another_build_says_that_receipts_are_early(
         (account,) = status["accounts"]
         assert account["worker"]["receipts"] == "early"
         assert any("receipts are early" in warning for warning in account["warnings"])
-        assert "a build that is not known" in shop.daemon.log.read_text()
+        assert "is an unknown build" in shop.daemon.log.read_text()
         await shop.write(20)
         assert await shop.stored(set(shop.sent)) == Counter(shop.sent)
 

@@ -44,7 +44,7 @@ main()
         ("wad.flow.accounts.account:Account._pause", "account"),
         ("wad.flow.accounts.account:Account.publish", "publishing"),
         ("wad.flow.leadership.lease_writer:LeaseWriter.write", "leader"),
-        ("wad.daemon:Daemon.look_at_space", "space"),
+        ("wad.daemon:Daemon.check_space", "space"),
         ("wad.daemon:Daemon.summary", "pulse"),
         ("wad.flow.self_inspection:Inspection.check", "inspection"),
         ("wad.engine.simulator:SimulatedWorker.stop", "account"),
@@ -74,7 +74,7 @@ async def test_a_loop_that_fails_for_ever_is_told_and_holds_up_no_stop(
 
         flag.touch()
         if fault.endswith("stop"):
-            with pytest.raises(TimedOut, match="not seen to end"):
+            with pytest.raises(TimedOut, match="did not end within"):
                 await daemon.call("accounts.stop", account=account)
         else:
             await daemon.call("accounts.stop", account=account)

@@ -153,7 +153,7 @@ async def test_again_it_goes_further_back(site: System) -> None:
     ]  # fmt: skip
     assert len(await site.daemon.messages("shop")) == 6
     shown = await site.daemon.wadctl("account", "show", "shop")
-    assert re.search(r"history asked +\S+ \S+: 0 messages, 1 conversations\n", shown.stdout)
+    assert re.search(r"last backfill +\S+ \S+: 0 messages, 1 conversations\n", shown.stdout)
 
 
 async def test_a_phone_that_does_not_answer(tmp_path: Path) -> None:

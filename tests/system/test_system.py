@@ -315,10 +315,10 @@ async def test_a_nearly_full_disk_loses_nothing(tmp_path: Path, small_disk: Path
         filler = small_disk / "filler"
         filler.write_bytes(b"x" * 150_000_000)
         shown = await system.daemon.wait_account(
-            "shop", lambda s: "MB are left" in s["reason"], "the reason"
+            "shop", lambda s: "MB are free" in s["reason"], "the reason"
         )
         assert (shown["state"], shown["qr"], shown["worker"]) == ("reconnecting", None, None)
-        assert any("MB are left" in w for w in (await system.daemon.call("status"))["warnings"])
+        assert any("MB are free" in w for w in (await system.daemon.call("status"))["warnings"])
         idents += [await system.bob.send_text(system.account, f"text {n}") for n in range(30)]
         filler.unlink()
         await system.daemon.wait_state("shop", "connected")
@@ -352,8 +352,8 @@ async def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None
         (["account", "show", "nobody"], 4, "there is no account 'nobody'"),
         (["account", "add", "x", "--phone", "12"], 2, "not an international phone number"),
         (["send", "shop", "not a number", "hi"], 2, "not an international phone number"),
-        (["send", "shop", "+15550000012", ""], 2, "no text"),
-        (["send", "shop", "+15550000012", "x" * 70_000], 2, "WhatsApp takes 65536"),
+        (["send", "shop", "+15550000012", ""], 2, "the text is empty"),
+        (["send", "shop", "+15550000012", "x" * 70_000], 2, "the limit is 65536"),
         (["messages", "shop", "+15550000012"], 4, "there is no thread"),
         (["account", "pair", "nobody"], 4, "there is no account"),
         (["account", "restore", "nobody"], 4, "removed account not found"),

@@ -117,15 +117,15 @@ class FakeImports:
         self.files |= dict(files)
         return "upload-1"
 
-    async def look(self, upload: str, wish: Any) -> Any:
+    async def plan(self, upload: str, options: Any) -> Any:
         from wad.engine.baileys.translation import translate
         from wad.flow.accounts.importing import Intent
 
-        carried = translate(self.files, bytes, skip_damaged=wish.skip_damaged)
-        return Intent(carried, wish.ident or wish.directory, wish.name or "Shop", None)
+        carried = translate(self.files, bytes, skip_damaged=options.skip_damaged)
+        return Intent(carried, options.ident or options.directory, options.name or "Shop", None)
 
-    async def make(self, upload: str, wish: Any) -> Any:
-        intent = await self.look(upload, wish)
+    async def run(self, upload: str, options: Any) -> Any:
+        intent = await self.plan(upload, options)
         return self._world.daemon.accounts.have(intent.ident, intent.name), intent
 
     def forget(self, upload: str) -> None:
