@@ -29,10 +29,11 @@ _START: Final = (
 _OTHERS: Final = MESSAGE_COLUMNS.removeprefix("id, ")
 _TWIN: Final = (
     "import sqlite3; db = sqlite3.connect('/var/lib/wad/wad.db', isolation_level=None);"
+    " db.execute('DROP INDEX messages_by_wa_id');"
     f" db.execute('INSERT INTO messages (id, {_OTHERS}) SELECT ?, {_OTHERS} FROM messages"
     " ORDER BY at_ms DESC LIMIT 1', ['twin'])"
 )
-"""Makes a second document of the newest message."""
+"""Makes a second document of the newest message, which the unique index prevents while it exists."""
 _BY_HAND: Final = ("editor ", "systemctl edit ", "journalctl ")
 """What a person does, or checks."""
 

@@ -131,6 +131,9 @@ async def receive_and_send(world: World) -> None:
 @trial()
 async def own_groups(world: World) -> None:
     """The worker has its own control group, with the limits that the machine supports, and status shows its use."""
+    async with asyncio.timeout(30):  # the worker may just have been replaced
+        while not ((await world.wad.account("shop"))["worker"] or {}).get("memory_mb"):
+            await asyncio.sleep(0.1)
     shown = await world.wad.account("shop")
     assert shown["worker"]["memory_mb"] > 10, shown["worker"]
     groups = "find /sys/fs/cgroup -path '*wad.service/*' -name cgroup.procs"
