@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wad.lib.procfs import Meter, Usage, starved_of
+from wad.lib.procfs import Meter, Usage, open_meter, starved_of
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICK = os.sysconf("SC_CLK_TCK")
@@ -31,6 +31,27 @@ def test_resident_memory_and_processor_time(proc: Path) -> None:
 def test_a_process_that_is_gone(proc: Path) -> None:
     """Unknown, not zero."""
     assert Meter(8, proc).usage() is None
+
+
+def test_a_process_that_is_hidden_at_first(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a child of the daemon is until a moment after it was started: the meter is opened once it can be."""
+    (proc / "7").rename(proc / "hidden")
+    delays: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        delays.append(seconds)
+        if len(delays) == 3:
+            (proc / "hidden").rename(proc / "7")
+
+    monkeypatch.setattr("wad.lib.procfs.time.sleep", sleep)
+    assert open_meter(7, proc).usage() == Usage(30 * PAGE, 4.0)
+    assert len(delays) == 3
+
+
+def test_a_process_that_stays_hidden(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening ends, and the usage is unknown."""
+    monkeypatch.setattr("wad.lib.procfs.time.sleep", lambda _: None)
+    assert open_meter(8, proc).usage() is None
 
 
 def test_this_process() -> None:

@@ -18,7 +18,7 @@ from wad.core.errors import EngineFailure
 from wad.engine.output import WorkerOutput
 from wad.engine.port import FAULT
 from wad.lib.clock import SystemClock
-from wad.lib.procfs import Meter, Usage
+from wad.lib.procfs import Meter, Usage, open_meter
 
 _NICE: Final = 19
 """The maximum: of 300 workers that dial at once, five steps left the daemon two hundredths of a core (seen)."""
@@ -69,7 +69,7 @@ def spawn(
         raise cannot_start(error) from error
     finally:
         child_end.close()
-    meter = Meter(popen.pid)
+    meter = open_meter(popen.pid)
     try:
         on_pid(popen.pid)
         return Child(popen, os.pidfd_open(popen.pid), meter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Final
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _LONGEST: Final = 4096  # bytes of either file
+_RETRY_DELAY: Final = 0.005  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class Meter:
             for name in ("statm", "stat"):
                 self._files.append(os.open(proc / str(pid) / name, os.O_RDONLY | os.O_CLOEXEC))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can report anything."""
+        return len(self._files) == 2
+
     def usage(self) -> Usage | None:
         """The present usage; None if it is unknown, or the process has ended.  It reads kernel memory, not the disk."""
         try:
@@ -48,6 +55,22 @@ class Meter:
         """Close the files.  Idempotent."""
         while self._files:
             os.close(self._files.pop())
+
+
+def open_meter(pid: int, proc: Path = Path("/proc"), *, attempts: int = 40) -> Meter:
+    """Open a meter of a process that was just started.
+
+    It blocks for `attempts` times 5 ms at most: where /proc hides processes (ProtectProc=invisible), a child of an
+    undumpable process is hidden until a moment after its program was loaded.
+    """
+    meter = Meter(pid, proc)
+    for _ in range(attempts):
+        if meter.is_open:
+            break
+        meter.close()
+        time.sleep(_RETRY_DELAY)
+        meter = Meter(pid, proc)
+    return meter
 
 
 def starved_of(pid: int, proc: Path = Path("/proc")) -> float:
