@@ -83,15 +83,24 @@ def pids_of(pid: int) -> list[int]:
 
 
 def workers_of(pid: int) -> list[int]:
-    """The processes of a daemon that act for an account: all but the HTTP process."""
-    return [child for child in pids_of(pid)[1:] if not _answers_http(child)]
+    """The processes of a daemon that act for an account: all but the HTTP process.
+
+    A child that was forked and has not loaded its program yet still has the daemon's command line; it does not act.
+    """
+    own = _command(pid)
+    return [child for child in pids_of(pid)[1:] if _acts(_command(child), own)]
 
 
-def _answers_http(pid: int) -> bool:
+def _acts(command: bytes, of_the_daemon: bytes) -> bool:
+    return command not in (b"", of_the_daemon) and b"wad.http" not in command.split(b"\0")
+
+
+def _command(pid: int) -> bytes:
+    """The command line of a process; empty if it has ended."""
     try:
-        return b"wad.http" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return False  # it has ended
+        return b""
 
 
 @asynccontextmanager
