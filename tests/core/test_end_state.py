@@ -289,7 +289,7 @@ async def test_a_disk_that_refuses_hides_no_end(
             assert account.status.state == "replaced"
             assert account.home.card().ended is None
             assert "card_unwritten" in [one.code for one in account.problems]
-    assert "cannot write account.json: no space left on device" in caplog.text
+    assert "cannot write the account's card: no space left on device" in caplog.text
     assert account.home.card().ended == account.card.ended
 
 

@@ -97,7 +97,7 @@ async def test_a_stopped_account_whose_card_is_lost_stays_stopped(
         async with a_world(tmp_path, boot="again") as world, world.leading():
             account = world.accounts.find(account.id)
             await until(lambda: account.status.state is State.STOPPED, "it is stopped")  # noqa: B023
-            assert "account.json" in account.status.reason
+            assert "its card" in account.status.reason
             assert "stopped_unsure" in [one.code for one in problems_of(account)]
     async with a_world(tmp_path, boot="third") as world, world.leading():
         account = world.accounts.find(account.id)

@@ -83,7 +83,7 @@ KINDS: Final[dict[str, ProblemKind]] = {
     ),
     **{f"account_{state}": ProblemKind(f"{{accounts}} {state}") for state in _PROBLEM_STATES},
     "stopped_unsure": ProblemKind(
-        "{accounts} stopped because account.json was lost",
+        "{accounts} stopped because the card was lost",
         "decide whether it runs: `wadctl account start ACCOUNT` or `wadctl account stop ACCOUNT`",
     ),
     "unstored": ProblemKind(

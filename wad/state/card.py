@@ -71,12 +71,12 @@ def read_card(file: Path, ident: str) -> ReadCard:
     try:
         data = read_file(file, LARGEST)
     except FileNotFoundError:
-        return ReadCard(_stand_in(ident, "its account.json is missing"))
+        return ReadCard(_stand_in(ident, "its card is missing"))
     except InvalidData as error:
         return _damaged({}, ident, str(error))
     except OSError as error:
         why = error.strerror or str(error)
-        return ReadCard(_stand_in(ident, f"its account.json cannot be read ({why})"), unread=why)
+        return ReadCard(_stand_in(ident, f"its card cannot be read ({why})"), unread=why)
     try:
         with decoding(str(file)):
             return ReadCard(named(_sound(msgspec.json.decode(data, type=AccountCard)), ident))
@@ -102,7 +102,7 @@ def _damaged(fields: dict[str, Any], ident: str, damage: str) -> ReadCard:
                 card = _sound(msgspec.convert({**known, name: fields[name]}, AccountCard))
                 known[name] = fields[name]
     if not card.enabled and fields.get("enabled") is not False:
-        why = _UNSURE.format("its account.json could not be read")
+        why = _UNSURE.format("its card could not be read")
         card = msgspec.structs.replace(card, stopped_why=why)
     return ReadCard(named(card, ident), damage=damage)
 

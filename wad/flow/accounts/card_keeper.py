@@ -90,7 +90,7 @@ class CardKeeper:
         except Exception as error:
             if str(error) != self.failure:
                 fields = {"account": self._home.id}
-                log.error("cannot write account.json: %s", error, extra=fields)  # noqa: TRY400
+                log.error("cannot write the account's card: %s", error, extra=fields)  # noqa: TRY400
             self.failure = str(error)
             self.retry_at = self._clock.monotonic() + RETRY
             self.on_failure()
@@ -119,7 +119,7 @@ class CardKeeper:
         if self.unread:
             await self._read()
         if self.unread:
-            raise StateUnwritable(f"cannot read the account.json of {self._home.id}: {self.unread}")
+            raise StateUnwritable(f"cannot read the card of {self._home.id}: {self.unread}")
 
 
 def _with(card: AccountCard, changes: dict[str, Any]) -> AccountCard:
