@@ -24,7 +24,7 @@ async def test_a_daemon_starts_on_an_older_file(tmp_path: Path) -> None:
         status = await daemon.call("status")
         assert any("stored twice" in problem["text"] for problem in status["problems"])
         log = daemon.log.read_text()
-    assert "is stored twice: it is marked as a duplicate" in log
+    assert "is stored twice and was marked as a duplicate" in log
 
 
 class Stop:

@@ -1,8 +1,8 @@
-"""The unique indexes of messages, and what becomes of rows of an older file that would violate them.
+"""The unique indexes of messages, and the upgrade that marks rows of an older file that would violate them.
 
-Each index says once more, to SQLite, what `messages` decides before it inserts a row, so that a bug there makes
-an error instead of a duplicate.  A row that is marked as a duplicate (`duplicate_of`) stays in its table, shows nowhere
-and violates nothing: its number is a part of both keys.
+Each index enforces in SQLite what `messages` decides before it inserts a row, so that a bug there causes an error
+instead of a duplicate.  A row that is marked as a duplicate (`duplicate_of`) stays in the table and is not shown.  It
+violates neither index: its number is a part of both keys.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from wad.store.sqlite.threads import recount
 log = logging.getLogger(__name__)
 
 _COUNT: Final = "marked_by_upgrade"
-"""The key in `meta` of the number of rows that the upgrade marked, until the store takes it to report it."""
-_NAMED: Final = 1000  # rows that the log names
+"""The key in `meta` for the number of rows that the upgrade marked; the store removes it when it reports the number."""
+_NAMED: Final = 1000  # rows that are logged one by one
 
 _MARKED: Final = "CASE duplicate_of WHEN '' THEN 0 ELSE number END"
 _WRITER: Final = "CASE WHEN from_me OR thread LIKE '%@s.whatsapp.net' OR thread LIKE '%lid' THEN '' ELSE sender END"
-"""Who wrote it, where that tells two messages of a thread apart: among several people."""
+"""The sender, where a thread has several: in groups.  Elsewhere it does not distinguish two messages."""
 
 _REMOVE_KEYS: Final = (
     "DROP TABLE keys_recent",
@@ -34,7 +34,7 @@ _NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
 
 class Unique(NamedTuple):
-    """An index; `what` is unique by it in words, `key` in columns, among the rows of `where`."""
+    """An index: `what` names its key for people, `key` its columns, `where` the rows that it covers."""
 
     name: str
     what: str
@@ -43,30 +43,30 @@ class Unique(NamedTuple):
 
     @property
     def create(self) -> str:
-        """The statement that makes it."""
+        """The statement that creates it."""
         where = "" if self.where == "1" else f" WHERE {self.where}"
         return f"CREATE UNIQUE INDEX {self.name} ON messages ({self.key}, {_MARKED}){where}"
 
 
 BY_ID: Final = Unique("messages_by_id", "document id", "id, account")
-"""Two accounts that are in one group may share the id of a document of the backend before wad."""
+"""Two accounts in one group may share the id of a document of the replaced backend."""
 BY_WA_ID: Final = Unique(
     "messages_by_wa_id", "WhatsApp id", f"wa_id, thread, from_me, {_WRITER}", "wa_id != ''"
 )
-"""A thread is of one account; `wa_id` comes first, since it is what is looked for."""
+"""A thread belongs to one account; `wa_id` comes first, since look-ups start with it."""
 
 
 def add_unique_indexes(db: sqlite3.Connection) -> None:
-    """Replace wad's own index by two of SQLite's; mark as duplicates what an older wad has stored twice.
+    """Replace the key tables of an older wad by two unique indexes, and mark rows that it stored twice as duplicates.
 
-    Of several rows the outbox's own stays, else one that could be read, else the first.  Sorting takes temporary files
-    and not memory; the whole is one transaction of the caller's.
+    Of several rows a sent one stays unmarked, else one that could be decrypted, else the first.  SQLite sorts in
+    temporary files, not in memory.  The caller runs all of it in one transaction.
     """
     file = PurePath(next(row[2] for row in db.execute("PRAGMA database_list") if row[1] == "main"))
     (rows,) = db.execute("SELECT count(*) FROM messages").fetchone()
     begun = time.monotonic()
     if rows:
-        log.info("%s: %d messages get unique indexes; their own index goes", file.name, rows)
+        log.info("%s: creating unique indexes for %d messages", file.name, rows)
     for statement in _REMOVE_KEYS:
         db.execute(statement)
     repeated = 0
@@ -78,20 +78,23 @@ def add_unique_indexes(db: sqlite3.Connection) -> None:
             db.execute(index.create)
         if rows:
             log.info(
-                "%s: the index %s is made, %.1f s", file.name, index.name, time.monotonic() - begun
+                "%s: the index %s was created, %.1f s",
+                file.name,
+                index.name,
+                time.monotonic() - begun,
             )
     if repeated:
         db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (_COUNT, repeated))
 
 
 def take_marked(db: sqlite3.Connection) -> int:
-    """How many rows the upgrade has marked, the first time that somebody asks; inside a transaction."""
+    """Return the number of rows that the upgrade marked, and 0 at each later call; inside a transaction."""
     row = db.execute("DELETE FROM meta WHERE key = ? RETURNING value", (_COUNT,)).fetchone()
     return int(row[0]) if row else 0
 
 
 def _mark_duplicates(db: sqlite3.Connection, index: Unique) -> int:
-    """Mark all rows but one of those that are alike in the index's key; how many were marked."""
+    """Mark all rows but one of those with the same key of this index; return the number of marked rows."""
     db.execute("CREATE TEMP TABLE repeated (number INTEGER PRIMARY KEY, stays TEXT NOT NULL)")
     found = db.execute(
         "INSERT INTO temp.repeated SELECT number, stays FROM ("
@@ -104,7 +107,7 @@ def _mark_duplicates(db: sqlite3.Connection, index: Unique) -> int:
         f" JOIN messages AS m USING (number) ORDER BY number LIMIT {_NAMED}"
     ):
         log.warning(
-            "message %s (row %d, account %s, thread %s, WhatsApp id %s) is stored twice: it is marked as a duplicate"
+            "message %s (row %d, account %s, thread %s, WhatsApp id %s) is stored twice and was marked as a duplicate"
             f" of %s, which has the same {index.what}",
             *row,
         )
