@@ -145,7 +145,7 @@ async def test_it_is_told_until_an_operator_has_seen_it(tmp_path: Path) -> None:
     async with running(tmp_path, "four") as (world, account):
         (item,) = await account.quarantine.items()
         assert (item.id, account.quarantine.count) == (f"{account.id}/gap", 1)
-        assert "another file" in await account.quarantine.show(item.id)
+        assert "it is not the file" in await account.quarantine.show(item.id)
         await account.quarantine.drop(item.id)
         assert (codes(account), account.quarantine.count) == ([], 0)
     async with running(tmp_path, "five") as (world, account):
