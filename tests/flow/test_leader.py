@@ -329,9 +329,8 @@ async def test_an_operator_releases_it() -> None:
     shared, reigns = Shared(), Reigns()
     leader = a_leader(shared, "one")
     async with running(leader, reigns):
-        with pytest.raises(Conflict):
-            leader.let_go("root", 60)
         await until(lambda: reigns.acting, "the reign")
+        leader.let_go("root", 60)
         leader.let_go("root", 60)
         await until(lambda: not reigns.acting and "tries again" in leader.reason, "the end")
         assert shared.record is not None
@@ -342,6 +341,20 @@ async def test_an_operator_releases_it() -> None:
             "",
             "released by order of root",
         ]
+
+
+async def test_a_standby_instance_has_nothing_to_release() -> None:
+    """The error names the holder; an order to take it by force can still be withdrawn."""
+    shared, first, second = Shared(), Reigns(), Reigns()
+    standby = a_leader(shared, "two")
+    async with running(a_leader(shared, "one"), first), running(standby, second):
+        await until(lambda: first.acting and standby.holder == "one", "the first reign")
+        with pytest.raises(Conflict, match="one holds epoch 1"):
+            standby.let_go("root", 60)
+        standby.take("root", force=True)
+        standby.let_go("root", 60)
+        await until(lambda: standby.reason.startswith("one holds epoch"), "another check")
+        assert (first.acting, second.epochs) == (True, [])
 
 
 async def test_an_operator_takes_it_back_while_the_term_ends() -> None:

@@ -113,6 +113,27 @@ async def test_an_end_during_an_acquire_releases(way: str) -> None:
     assert not reigns.epochs
 
 
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("way", ["requests", "answers"])
+async def test_an_order_during_an_acquire_releases(way: str, lost: bool) -> None:
+    """`lease take` and at once `lease release`: nothing acts, even if the answer to the acquire is lost."""
+    shared, reigns = Distant(), Reigns()
+    gate: asyncio.Event = getattr(shared, way)
+    gate.clear()
+    shared.lose_answers = int(lost)
+    leader = patient(shared)
+    task = asyncio.create_task(leader.run(reigns.lead))
+    await until(lambda: shared.under_way or shared.served, "the acquire")
+    leader.let_go("root", 3600)
+    gate.set()
+    await until(lambda: shared.holder == "" and "tries again" in leader.reason, "the release")
+    assert not reigns.epochs
+    leader.take("root", force=False)
+    await until(lambda: reigns.acting, "a term by a later order")
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_an_end_after_a_lost_answer_releases() -> None:
     """The last renewal was written, and its answer never arrived."""
     shared, reigns = Distant(), Reigns()

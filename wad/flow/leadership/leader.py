@@ -125,9 +125,13 @@ class Leader:
         self._ordered.set()
 
     def let_go(self, by: str, abstain: float) -> None:
-        """End the term, release, acquire nothing for `abstain` seconds.  Raises Conflict if we don't hold the lease."""
-        if self._held is None:
+        """End the term, release, acquire nothing for `abstain` seconds.  Raises Conflict if another instance holds it.
+
+        An acquire that is under way is released as soon as it has an answer.
+        """
+        if self._held is None and not self._forced and self._holder not in ("", self._name):
             raise Conflict(f"this instance does not hold the lease: {self.reason}")
+        self._forced = ""
         self._end = f"released by order of {by}"
         self._abstain(abstain, self._end)
         self._ordered.set()
@@ -166,7 +170,6 @@ class Leader:
 
     @asynccontextmanager
     async def _holding(self) -> AsyncIterator[None]:
-        self._end = ""
         self._ordered.clear()
         try:
             yield
@@ -201,8 +204,14 @@ class Leader:
             decision = lease.decide_as_standby(seen, self._name, self._nonce, forced=self._forced)
             self.reason, pause = decision.reason, decision.again_in
             if decision.act is Act.ACQUIRE:
-                if not (pause := self._abstaining()):
-                    return await self._acquire(seen, decision.reason), 0.0
+                if not self._abstaining():
+                    self._end = ""
+                    held = await self._acquire(seen, decision.reason)
+                    if not self._end:
+                        return held, 0.0
+                # It may be ours by an acquire that an order overtook, or whose answer was lost.
+                await _uncancellable(self._release())
+                pause = self._abstaining()
                 self.reason = f"{self._why_not}; this instance tries again in {pause:.0f} s"
         except Conflict as error:
             self.reason, pause = f"lost the race: {error}", _RACE
