@@ -40,6 +40,7 @@ from tests.lab import (
     looking,
     migrating,
     operating,
+    proxying,
     repository,
     suffering,
     trees,
@@ -76,6 +77,9 @@ TRIALS: tuple[Trial, ...] = (
     failing.restart_of_one,
     failing.stop_and_start,
     failing.restarts,
+    failing.http_replaced,
+    proxying.nginx_in_front,
+    proxying.nginx_under_restarts,
     operating.restart_refused,
     operating.settings,
     operating.edit_unit,
@@ -119,7 +123,8 @@ EVERYWHERE: frozenset[Trial] = frozenset(
         *(installing.install, installing.unit, installing.every_module, installing.documents),
         installing.pair,
         *(installing.receive_and_send, installing.own_groups, installing.reboot),
-        *(failing.killed, failing.stop_and_start, failing.restarts),
+        *(failing.killed, failing.stop_and_start, failing.restarts, failing.http_replaced),
+        *(proxying.nginx_in_front, proxying.nginx_under_restarts),
         *(leaving.upgrade_under_load, leaving.remove, leaving.purge, leaving.install_again),
     }
 )

@@ -7,7 +7,7 @@ import time
 from typing import Final
 
 from tests.lab.operating import told
-from tests.lab.probing import Probes
+from tests.lab.probing import DROPPED, Probes
 from tests.lab.trial import trial
 from tests.lab.world import OPERATOR, World
 
@@ -90,6 +90,33 @@ async def restarts(world: World) -> None:
     world.measured("probe_errors", len(probes.errors), "errors", 0)
     assert not probes.errors, probes.errors[:5]
     assert probes.answered > 200, probes.answered
+    await world.connected()
+
+
+@trial()
+async def http_replaced(world: World) -> None:
+    """No probe fails during ten restarts of wad-http; ten kills lose only the requests under way and refuse none."""
+    container = world.container
+    async with Probes("127.0.0.1", 8080, per_second=20) as probes:
+        await probes.more(20)
+        for _ in range(10):
+            await container.run("systemctl restart wad-http.service")
+            await probes.more(10)
+    world.measured("http_restart_errors", len(probes.errors), "errors", 0)
+    assert not probes.errors, probes.errors[:5]
+    async with Probes("127.0.0.1", 8080, per_second=20) as probes:
+        for _ in range(10):
+            pid = await container.property("wad-http", "MainPID")
+            await container.run(f"kill -9 {pid}")
+            await container.until(
+                f'p=$(systemctl show -P MainPID wad-http); [ "$p" != {pid} ] && [ "$p" != 0 ]',
+                "another process",
+            )
+            await probes.more(20)
+    lost = [error for error in probes.errors if DROPPED in error or "ConnectionReset" in error]
+    assert lost == probes.errors, probes.errors
+    world.measured("http_kill_refused", len(probes.errors) - len(lost), "errors", 0)
+    assert len(lost) <= 20, lost  # of the one or two that were under way at each kill
     await world.connected()
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from types import TracebackType
 from typing import Final
 
+DROPPED: Final = "the connection was closed without an answer"
 _PATIENCE: Final = 10.0
 
 
 class Probes:
     """Probes for as long as the block runs; `errors` has a line for each without a 200."""
 
-    def __init__(self, host: str, port: int, per_second: float) -> None:
+    def __init__(
+        self, host: str, port: int, per_second: float, tls: tuple[ssl.SSLContext, str] | None = None
+    ) -> None:
+        """`tls`: whom to trust, and the name of the server."""
         self._host = host
         self._port = port
         self._pause = 1 / per_second
+        self._tls = tls
         self._running: asyncio.Task[None] | None = None
         self.errors: list[str] = []
         self.answered = 0
@@ -33,6 +39,12 @@ class Probes:
         assert self._running is not None
         self._running.cancel()
         await asyncio.wait([self._running])
+
+    async def more(self, number: int) -> None:
+        """Until so many more have an answer, or none."""
+        wanted = self.answered + len(self.errors) + number
+        while self.answered + len(self.errors) < wanted:
+            await asyncio.sleep(self._pause)
 
     async def _probe(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -55,13 +67,18 @@ class Probes:
             self.errors.append(f"status {status}")
 
     async def _ask(self) -> int:
-        reader, writer = await asyncio.open_connection(self._host, self._port)
+        context, name = self._tls or (None, None)
+        reader, writer = await asyncio.open_connection(
+            self._host, self._port, ssl=context, server_hostname=name
+        )
         try:
-            writer.write(b"GET /health HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n")
+            writer.write(
+                f"GET /health HTTP/1.1\r\nhost: {name or 'probe'}\r\nconnection: close\r\n\r\n".encode()
+            )
             head = await reader.readline()
             await reader.read()
             if not head:
-                raise ValueError("the connection was closed without an answer")
+                raise ValueError(DROPPED)
             return int(head.split()[1])
         finally:
             writer.close()

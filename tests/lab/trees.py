@@ -22,11 +22,23 @@ _KEYS: Final = Path(__file__).parent / "keys"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The content of a tree: mmdebstrap's variant, and additional packages.  `name` ends the name of its directory."""
+    """The content of a tree: mmdebstrap's variant, and additional packages.  `name` ends the name of its directory.
+
+    `disabled`: units of these packages that do not start at boot.
+    """
 
     name: str
     variant: str
     packages: tuple[str, ...]
+    disabled: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Of mmdebstrap."""
+        return tuple(
+            f'--customize-hook=chroot "$1" systemctl disable --quiet {unit}'
+            for unit in self.disabled
+        )
 
 
 SERVER: Final = Recipe(
@@ -34,10 +46,14 @@ SERVER: Final = Recipe(
     "minbase",
     (
         *("systemd", "systemd-sysv", "dbus", "procps", "curl", "ca-certificates", "faketime"),
-        *("python3", "libstdc++6", "sudo", "adduser", "man-db"),
+        *("python3", "libstdc++6", "sudo", "adduser", "man-db", "nginx"),
     ),
+    disabled=("nginx.service",),
 )
-"""A small server before wad is installed: with the package's dependencies, as there is no network."""
+"""A small server before wad is installed: with the package's dependencies, as there is no network.
+
+Only the trials with a proxy start nginx.
+"""
 BARE: Final = Recipe(
     "-bare", "apt", ("python3", "git", "make", "sudo", "passwd", "ca-certificates")
 )
@@ -96,7 +112,7 @@ def tree(system: str, recipe: Recipe = SERVER) -> Iterator[Path]:
 
 
 def _made_of(recipe: Recipe) -> str:
-    return " ".join((recipe.variant, *recipe.packages))
+    return " ".join((recipe.variant, *recipe.packages, *recipe.options))
 
 
 def _is_good(name: str, recipe: Recipe) -> bool:
@@ -118,7 +134,8 @@ def _make(system: str, name: str, recipe: Recipe) -> None:
     done = subprocess.run(
         [
             *("mmdebstrap", "--quiet", f"--variant={recipe.variant}"),
-            *(f"--include={','.join(packages)}", *known.options, system, str(place)),
+            *(f"--include={','.join(packages)}", *recipe.options, *known.options),
+            *(system, str(place)),
         ],
         stderr=subprocess.PIPE,
         text=True,
