@@ -202,7 +202,7 @@ async def _claimed_addresses(world: World, front: Front, token: str) -> None:
     known = await front.ask("/api/whatsapp/accounts", token=token)
     assert known.status == 200, known
     said = await world.log()
-    assert "wrong tokens were answered late" in said, said
+    assert "wrong tokens were delayed" in said, said
     assert "of them from 127.0.0.1" in said, said
 
 
