@@ -17,7 +17,7 @@ class Probes:
     def __init__(
         self, host: str, port: int, per_second: float, tls: tuple[ssl.SSLContext, str] | None = None
     ) -> None:
-        """`tls`: whom to trust, and the name of the server."""
+        """`tls`: the trusted certificates, and the name of the server."""
         self._host = host
         self._port = port
         self._pause = 1 / per_second
@@ -41,7 +41,7 @@ class Probes:
         await asyncio.wait([self._running])
 
     async def more(self, number: int) -> None:
-        """Until so many more have an answer, or none."""
+        """Wait until `number` more probes have ended, with an answer or an error."""
         wanted = self.answered + len(self.errors) + number
         while self.answered + len(self.errors) < wanted:
             await asyncio.sleep(self._pause)

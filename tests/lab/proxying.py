@@ -1,4 +1,4 @@
-"""Trials: nginx of the distribution in front of wad, with the configuration of docs/examples as it stands there."""
+"""Trials: nginx of the distribution in front of wad, with docs/examples/nginx.conf unchanged."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.lab.world import World
 
 _EXAMPLE: Final = Path(__file__).parent.parent.parent / "docs/examples/nginx.conf"
 _NAME: Final = "wad.example.org"
-_PLACE: Final = f"/etc/letsencrypt/live/{_NAME}"
+_CERTIFICATES: Final = f"/etc/letsencrypt/live/{_NAME}"
 _MAKE_CERTIFICATE: Final = (
-    f"mkdir -p {_PLACE} && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    f"mkdir -p {_CERTIFICATES} && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
     f" -subj /CN={_NAME} -addext subjectAltName=DNS:{_NAME}"
-    f" -keyout {_PLACE}/privkey.pem -out {_PLACE}/fullchain.pem"
+    f" -keyout {_CERTIFICATES}/privkey.pem -out {_CERTIFICATES}/fullchain.pem"
 )
 _LONG: Final = 30_000  # characters of a message
 _MANY: Final = 60  # such messages: an answer of 1.8 MB
@@ -27,7 +27,7 @@ _MANY: Final = 60  # such messages: an answer of 1.8 MB
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, and from whom."""
+    """An HTTP answer."""
 
     status: int
     headers: dict[str, str]
@@ -35,19 +35,19 @@ class Answer:
 
     @property
     def document(self) -> Any:
-        """The body as JSON; it must say that it is."""
+        """The body, decoded; its content type must be JSON."""
         assert self.headers["content-type"] == "application/json", self
         return json.loads(self.body)
 
 
 class Front:
-    """nginx, spoken to over TLS."""
+    """A client of nginx over TLS."""
 
     def __init__(self, trusted: str) -> None:
         self.tls = ssl.create_default_context(cadata=trusted), _NAME
 
     async def send(self, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect, and send this."""
+        """Connect and send a request."""
         context, name = self.tls
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", 443, ssl=context, server_hostname=name
@@ -65,7 +65,7 @@ class Front:
         chunked: bool = False,
         headers: str = "",
     ) -> Answer:
-        """One request on a connection of its own."""
+        """Send one request on a new connection and read the answer."""
         body = b"" if content is None else json.dumps(content).encode()
         if chunked:
             pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
@@ -89,7 +89,7 @@ class Front:
 
 
 def _joined(rest: bytes) -> bytes:
-    """The bytes of a body in chunks."""
+    """A chunked body, joined."""
     parts: list[bytes] = []
     while True:
         size, _, rest = rest.partition(b"\r\n")
@@ -100,7 +100,7 @@ def _joined(rest: bytes) -> bytes:
 
 
 async def _begin(world: World, settings: str = "") -> tuple[Front, str]:
-    """nginx in front, and an administrator's token."""
+    """Start nginx in front of wad; returns a client and an administrator's token."""
     container = world.container
     made = json.loads(await container.run("wadctl token create ops --role admin --json"))
     token, line = made["token"], made["line"]
@@ -111,18 +111,18 @@ async def _begin(world: World, settings: str = "") -> tuple[Front, str]:
     await container.run("ln -s /etc/nginx/sites-available/wad /etc/nginx/sites-enabled/wad")
     await container.run(f"{_MAKE_CERTIFICATE} 2>/dev/null")
     await container.run("nginx -t && systemctl start nginx")
-    return Front(container.path(f"{_PLACE}/fullchain.pem").read_text()), token
+    return Front(container.path(f"{_CERTIFICATES}/fullchain.pem").read_text()), token
 
 
 @trial(spoils=True)
 async def nginx_in_front(world: World) -> None:
-    """Probes, tokens, large answers, bodies, clients that go, what a client claims of its address, wad being down."""
+    """Probes, tokens, large answers, bodies, clients that disconnect, forged client addresses, and wad being down."""
     front, token = await _begin(world, 'headerless_networks = "10.0.0.0/8"\n')
     await _probes(front)
     await _operations(world, front, token)
     await _large_answers(world, front, token)
     await _claimed_addresses(world, front, token)
-    await _nobody_behind(world, front)
+    await _wad_down(world, front)
     await world.nothing_lost()
 
 
@@ -177,7 +177,7 @@ async def _large_answers(world: World, front: Front, token: str) -> None:
     pid = await world.container.property("wad-http", "MainPID")
     asked = f"GET {path} HTTP/1.1\r\nHost: {_NAME}\r\nAuthorization: Bearer {token}\r\n\r\n"
     half = asked.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 5000\r\n\r\n{")
-    for request in (asked, half) * 20:  # clients that go: with half an answer, and with half a body
+    for request in (asked, half) * 20:  # clients that disconnect: within an answer, and within a body
         reader, writer = await front.send(request.encode())
         if request is asked:
             assert await reader.read(1000)
@@ -190,7 +190,7 @@ async def _large_answers(world: World, front: Front, token: str) -> None:
 
 
 async def _claimed_addresses(world: World, front: Front, token: str) -> None:
-    """Nobody is who they claim to be: docs/http.md says that the address is that of the connection."""
+    """Headers cannot change a client's address: it is the address of the connection (docs/http.md)."""
     for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded"):
         value = "for=10.0.0.1" if name == "Forwarded" else "10.0.0.1"
         refused = await front.ask("/api/whatsapp/accounts", headers=f"{name}: {value}\r\n")
@@ -206,8 +206,8 @@ async def _claimed_addresses(world: World, front: Front, token: str) -> None:
     assert "of them from 127.0.0.1" in said, said
 
 
-async def _nobody_behind(world: World, front: Front) -> None:
-    """What the apps read is JSON, also while wad is not there."""
+async def _wad_down(world: World, front: Front) -> None:
+    """nginx answers in JSON while wad is down."""
     await world.container.run("systemctl stop wad-http.socket wad-http.service 2>/dev/null")
     away = await front.ask("/health")
     assert (away.status, away.document["error"]) == (502, "unavailable"), away

@@ -34,7 +34,7 @@ class Recipe:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Of mmdebstrap."""
+        """Options for mmdebstrap."""
         return tuple(
             f'--customize-hook=chroot "$1" systemctl disable --quiet {unit}'
             for unit in self.disabled
@@ -73,7 +73,7 @@ class System:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Of mmdebstrap."""
+        """Options for mmdebstrap."""
         return ("--components=main,universe", f"--keyring={_KEYS}") if self.foreign else ()
 
 
