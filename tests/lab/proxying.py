@@ -177,7 +177,8 @@ async def _large_answers(world: World, front: Front, token: str) -> None:
     pid = await world.container.property("wad-http", "MainPID")
     asked = f"GET {path} HTTP/1.1\r\nHost: {_NAME}\r\nAuthorization: Bearer {token}\r\n\r\n"
     half = asked.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 5000\r\n\r\n{")
-    for request in (asked, half) * 20:  # clients that disconnect: within an answer, and within a body
+    # Clients that disconnect, within an answer and within a body.
+    for request in (asked, half) * 20:
         reader, writer = await front.send(request.encode())
         if request is asked:
             assert await reader.read(1000)
