@@ -45,10 +45,11 @@ from tests.contracts.world import (
 from wad.core.change import PutMessage
 from wad.core.content import Call, CallOutcome, Contact, LinkPreview, Location, Poll, Quote
 from wad.core.errors import Conflict, Fenced, NotFound
-from wad.core.event import Content, MediaContent, MessageKind, ReceiptMark
+from wad.core.event import Content, MediaContent, MessageKind, MessageReceived, ReceiptMark
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Cancel, Entry, NotSent, Outcome, Refused, Retry, Sent, Unknown
+from wad.core.plan import plan
 from wad.store.port import Cursor, PagePosition, Store
 
 
@@ -102,6 +103,21 @@ class StoreContract(
         done = await store.record(ACC, [*arrival(1), *arrival(1)])
         assert (done.new, done.known) == ((), 2)
         assert await contents(store) == before
+
+    @pytest.mark.parametrize("times", [(NOON + 1000, 0), (0, NOON + 1000)])
+    async def test_a_copy_without_a_time_moves_no_message(
+        self, store: Store, times: Sequence[int]
+    ) -> None:
+        """In either order it is the newest message, and unread."""
+        await store.record(ACC, arrival(0))
+        for at_ms in times:
+            event = MessageReceived(wa_id(1), ANN, ANN, at_ms, Content(MessageKind.TEXT, "again"))
+            await store.record(ACC, plan(ACC, event, {}))
+        found = await store.messages(ANN_THREAD, limit=10)
+        assert [message.at_ms for message in found] == [NOON + 1000, NOON]
+        thread = await one_thread(store)
+        assert (thread.last_ms, thread.last_text) == (NOON + 1000, "again")
+        assert (thread.messages, thread.unread) == (2, 2)
 
     async def test_a_repetition_within_a_batch_is_known(self, store: Store) -> None:
         """Changes are applied in order, also within one batch."""

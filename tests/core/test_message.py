@@ -111,10 +111,18 @@ def test_a_message_that_could_not_be_read_stays_where_it_was() -> None:
     assert merged(again, placeholder) == after
 
 
+def test_a_copy_without_a_time_leaves_the_time() -> None:
+    """The phone's history may have a message without its time."""
+    hello = Content(MessageKind.TEXT, "hello")
+    timed, untimed = telling(hello, at_ms=5), telling(hello, at_ms=0)
+    assert merged(timed, untimed).at_ms == merged(untimed, timed).at_ms == 5
+    assert merged(untimed, untimed).at_ms == 0
+
+
 TELLINGS = st.builds(
     telling,
     st.sampled_from([Content(MessageKind.LOST), Content(MessageKind.TEXT, "x")]),
-    st.just(5),
+    st.sampled_from([0, 5, 9]),
     st.integers(0, 9),
     st.sampled_from(["", "s"]),
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,10 +23,13 @@ from wad.core.message import MessageStatus
 from wad.core.outbox import Claim, Claimed
 from wad.core.outgoing import Text
 from wad.core.quarantine import ItemKind
+from wad.store.firestore import store as store_module
 from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore
 from wad.store.firestore.client.decode import get
 from wad.store.firestore.store import FirestoreStore
+from wad.store.firestore.sync import outbox_listener
+from wad.store.firestore.sync.outbox_listener import OutboxListener
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -135,6 +139,9 @@ _REFUSED: Final[dict[str, dict[str, Any]]] = {
     "an account that names no directory": {"accountId": text("../x")},
     "a picture by its address": {"payload": mapping(image=mapping(url=text("http://x/y")))},
     "a text too long": {"body": text("x" * 400_000)},
+    "a status": {"toJid": text("status@broadcast")},
+    "a channel": {"toJid": text("120363000000000001@newsletter")},
+    "a broadcast list": {"toJid": text("1700000000@broadcast")},
 }
 
 
@@ -186,6 +193,31 @@ async def test_an_abandoned_claim_is_uncertain_at_once(
     async with leading(access, tmp_path), asyncio.timeout(60):
         while (await fields_of(access, "outbox/left"))["status"] != "uncertain":
             await asyncio.sleep(0.1)
+
+
+async def test_claims_that_stay_hide_no_abandoned_one(
+    access: FirestoreAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those that cannot be recorded, nor those of a living worker, even if they fill a page of the query."""
+    monkeypatch.setattr(outbox_listener, "_PAGE", 2)
+    monkeypatch.setattr(outbox_listener, "_PAGES", 1)
+    monkeypatch.setattr(store_module, "OutboxListener", partial(OutboxListener, again=0.2))
+    claimed = entry(status=text("processing"))
+    for ident, to in (("a1", "status@broadcast"), ("a2", "120363000000000001@newsletter")):
+        await write(access, f"outbox/{ident}", {**claimed, "toJid": text(to)})
+    alive = timestamp(datetime.now(UTC) + timedelta(hours=1))
+    for ident in ("b1", "b2", "b3"):
+        await write(access, f"outbox/{ident}", {**claimed, "leaseUntil": alive})
+    await write(access, "outbox/z", claimed)
+    async with leading(access, tmp_path) as (store, _):
+        async with asyncio.timeout(60):
+            while (await fields_of(access, "outbox/z"))["status"] != "uncertain":
+                await asyncio.sleep(0.1)
+        items = await store.quarantine.items()
+        assert {item.name for item in items} == {"outbox/a1", "outbox/a2"}
+        for ident in ("a1", "a2", "b1", "b2", "b3"):
+            document = await fields_of(access, f"outbox/{ident}")
+            assert document["status"] == "processing", ident
 
 
 async def test_an_entry_is_retried_once_it_is_mended(

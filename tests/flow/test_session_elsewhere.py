@@ -6,14 +6,24 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from tests.support.small_world import World, a_world, until
+from wad.api.context import Context
+from wad.api.legacy.accounts import readable_account
+from wad.api.operations.messages import ListThreads, Messages, messages, threads
 from wad.api.views.status import account_views
+from wad.core.content import Content, MessageKind
 from wad.core.errors import Conflict, Fenced, Unavailable, UnknownAccount
+from wad.core.event import MessageReceived
+from wad.core.jid import Jid
+from wad.core.plan import plan
 from wad.core.session_location import SessionLocation
 from wad.flow.accounts.account import Account
+from wad.store.port import AccountStatus
 
 
 class Known:
@@ -82,6 +92,34 @@ async def test_another_machine_says_where_it_is(tmp_path: Path, known: Known) ->
                 b.accounts.find(ref)
         with pytest.raises(UnknownAccount):
             b.accounts.find("15550000002")
+
+
+async def test_its_messages_are_read_on_every_machine(tmp_path: Path, known: Known) -> None:
+    """By id, name or number, over the socket and over HTTP: they are stored here, too."""
+    await paired_on_a(tmp_path, known)
+    async with machine(tmp_path, known, "b") as b:
+        ident, bob = "acc-15550000001", Jid.parse("15550000002@s.whatsapp.net")
+        arrived = MessageReceived("A1", bob, bob, 1000, Content(MessageKind.TEXT, "hi"))
+        await b.store.record(ident, plan(ident, arrived, {}, 1))
+        status = AccountStatus(
+            account=ident,
+            name="shop",
+            phone="+15550000001",
+            state="connected",
+            reason="",
+            since_ms=1,
+        )
+        await b.store.put_account(status, epoch=await b.store.epoch())
+        context = cast(Context, SimpleNamespace(accounts=b.accounts, store=b.store))
+        for ref in (ident, "shop", "+15550000001"):
+            (thread,) = (await threads(context, ListThreads(account=ref))).threads
+            assert thread.account == ident
+            page = await messages(context, Messages(account=ref, chat="+15550000002"))
+            assert [message.text for message in page.messages] == ["hi"]
+        assert (await readable_account(context, ident)).name == "shop"
+        for ref in ("acc-1", "Shop", "15550000003"):
+            with pytest.raises(UnknownAccount):
+                await threads(context, ListThreads(account=ref))
 
 
 async def test_an_account_of_that_id_waits_without_a_code(tmp_path: Path, known: Known) -> None:

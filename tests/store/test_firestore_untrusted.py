@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from tests.firestore.values import Value, document_at, documents
 from wad.audit.firestore.decode import DocumentLocation, is_orphan_receipt, message_row, thread_row
 from wad.audit.firestore.rules import has_content, right_status, right_times
-from wad.core.change import PutAlias, PutMessage
+from wad.core.change import PutAlias, PutAmendment, PutChat, PutMark, PutMessage
+from wad.core.content import Content, MessageKind
 from wad.core.errors import BadInput, InvalidData
+from wad.core.event import ReceiptMark
 from wad.core.lease import LONGEST_TTL, NEWEST_EPOCH
 from wad.core.message import Message, MessageStatus
 from wad.core.outbox import Entry
@@ -23,6 +25,8 @@ from wad.core.untrusted import LATEST_MS, time_ms
 from wad.store.app_documents import auto_reply_of, message_fields, moment
 from wad.store.firestore.client.decode import GeoPoint, Reference, Snapshot, Unreadable
 from wad.store.firestore.documents.decode import DocumentFacts, Queued, read_document
+from wad.store.firestore.documents.facts import Fact
+from wad.store.firestore.documents.facts import packed as packed_fact
 from wad.store.firestore.documents.legacy import is_legacy, merged_into, message_of, wa_ids
 from wad.store.firestore.documents.lookups import wa_id_fields
 from wad.store.firestore.documents.outbox import entry_fields, entry_of
@@ -204,6 +208,10 @@ def test_a_field_that_does_not_matter_costs_nothing(field: str, value: object) -
         {"to": "1@s.whatsapp.net"},
         {"to": "nobody"},
         {"created_ms": 1 << 60},
+        {"attempts": -1},
+        {"attempts": (1 << 64) - 1},
+        {"deaths": -1},
+        {"deaths": 1 << 62},
     ],
 )
 def test_a_packed_entry_is_that_of_its_document(changes: dict[str, Any]) -> None:
@@ -241,6 +249,19 @@ def test_an_entry_claimed_by_another_program_is_not_sent_again(
 def test_a_text_too_long_is_refused_before_it_waits() -> None:
     document = {"accountId": ACC, "toJid": CHAT, "body": "x" * 400_000, "status": "queued"}
     with pytest.raises(BadInput, match="400000 characters"):
+        entry_of("e1", document)
+
+
+@pytest.mark.parametrize(
+    "to",
+    ["status@broadcast", "1700000000@broadcast", "120363000000000001@newsletter", "15550000002@hosted",
+     "867051314767696@bot", "0@s.whatsapp.net", "1@g.us"],
+)  # fmt: skip
+@pytest.mark.parametrize("status", ["queued", "processing", "failed"])
+def test_an_entry_for_an_address_without_messages_is_refused(to: str, status: str) -> None:
+    """BadInput, as for every entry that cannot be sent: any other error would stop the outbox of all accounts."""
+    document = {"accountId": ACC, "toJid": to, "body": "hi", "status": status}
+    with pytest.raises(BadInput):
         entry_of("e1", document)
 
 
@@ -304,6 +325,32 @@ def test_an_alias_is_that_of_its_document() -> None:
     for path, changes in wrong:
         with pytest.raises(InvalidData):
             read_document(Snapshot(path, True, {**fields, **changes}))
+
+
+FACTS: Final[list[Fact]] = [
+    PutChat(THREAD, CHAT, name="Ann", name_ms=1, read_ms=2, unread=3, unread_ms=4, expires_s=5, expires_ms=6),
+    PutMark(THREAD, "3EB0", ReceiptMark.READ, CHAT, 7),
+    PutAmendment(THREAD, "3EB0", "3EB1", CHAT, from_me=False, at_ms=8, content=Content(MessageKind.EDIT, "x")),
+]  # fmt: skip
+
+
+def fact_document(fact: Fact) -> Snapshot:
+    return Snapshot(f"wad_facts/{ACC}__x", True, {"payload": packed_fact(ACC, fact)})
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_a_fact_of_another_machine_has_possible_numbers(fact: Fact) -> None:
+    """A time far in the future would win over every later fact; a larger number fits into no column."""
+    found = read_document(fact_document(fact))
+    assert isinstance(found, DocumentFacts)
+    assert found.changes == (fact,)
+    numbers = [name for name, value in msgspec.structs.asdict(fact).items() if type(value) is int]
+    assert numbers
+    for name in numbers:
+        for value in (-1, LATEST_MS, 1_700_000_000_000_000, (1 << 63) - 1, (1 << 64) - 1):
+            forged = msgspec.structs.replace(fact, **{name: value})
+            with pytest.raises(InvalidData, match="out of range"):
+                read_document(fact_document(forged))
 
 
 def test_an_entry_of_another_machine_is_read() -> None:

@@ -54,6 +54,7 @@ DAMAGED = {
     "true for a number": b'{"holder": "me", "nonce": "n", "epoch": true, "ttl": 15}',
     "a huge epoch": b'{"holder": "me", "nonce": "n", "epoch": 18446744073709551615, "ttl": 15}',
     "a huger epoch": b'{"holder": "me", "nonce": "n", "epoch": 1' + b"0" * 300 + b', "ttl": 15}',
+    "an epoch that no installation reaches": b'{"holder": "me", "nonce": "n", "epoch": 9007199254740992, "ttl": 15}',
     "a negative epoch": b'{"holder": "me", "nonce": "n", "epoch": -1, "ttl": 15}',
     "a huge ttl": b'{"holder": "me", "nonce": "n", "epoch": 1, "ttl": 1e300}',
     "no ttl": b'{"holder": "me", "nonce": "n", "epoch": 1, "ttl": 0}',

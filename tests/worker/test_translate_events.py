@@ -25,6 +25,7 @@ from tests.support.random_protobufs import protobufs
 from wad.core.content import Call, CallOutcome, MessageKind
 from wad.core.event import ChatReceived, ReceiptMark, decode, encode
 from wad.core.jid import Jid
+from wad.core.untrusted import LATEST_MS
 from wad.worker.translate.events import TRANSLATORS, Untranslatable, message, receipt
 
 NOON = SECONDS * 1000
@@ -83,9 +84,13 @@ def test_another_address_that_cannot_be_read_is_missing() -> None:
     assert received(event).sender_alt is None
 
 
-@pytest.mark.parametrize("timestamp", [-1, 2**62])
+INVALID_TIMES = [-1, 2**62, 40_000_000_000, LATEST_MS, 1_700_000_000_000_000]
+"""Negative, beyond every number, in the year 3237, in the year 3000, in microseconds."""
+
+
+@pytest.mark.parametrize("timestamp", INVALID_TIMES)
 def test_a_message_with_an_invalid_time_has_none(timestamp: int) -> None:
-    """No store could hold it; the message's content is more important."""
+    """No store could hold it, or no other machine would read it; the message's content is more important."""
     event = an_event(Message(conversation="hi"))
     event.Info.Timestamp = timestamp
     assert received(event).at_ms == 0
@@ -145,6 +150,16 @@ def test_receipts(word: str, mark: ReceiptMark, from_me: bool) -> None:
 def test_receipts_of_the_librarys_own_business(word: str) -> None:
     """They do not concern a message."""
     assert receipt(a_receipt(word)) is None
+
+
+@pytest.mark.parametrize("timestamp", INVALID_TIMES)
+def test_a_receipt_with_an_invalid_time_still_counts(timestamp: int) -> None:
+    """Like one without a time."""
+    event = a_receipt("READ")
+    event.Timestamp = timestamp
+    found = receipt(event)
+    assert found is not None
+    assert (found.mark, found.ids, found.at_ms) == (ReceiptMark.READ, ("A", "B"), 0)
 
 
 def test_our_own_phones_receipts() -> None:

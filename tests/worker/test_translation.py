@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.guarded import Guarded, guard
-from tests.support.library_events import LID, PN, SECONDS
+from tests.support.library_events import LID, PN, SECONDS, an_info
 from tests.support.protobufs import HistorySync, Message, pb
 from tests.support.random_protobufs import NO_TEXTS, field, nested, protobufs, wire_bytes
 from wad.core.content import Content, MessageKind
@@ -19,6 +19,7 @@ from wad.core.event import (
     Event,
     HistoryReceived,
     MessageReceived,
+    ReceiptReceived,
     decode,
 )
 from wad.core.text import is_ident
@@ -176,7 +177,21 @@ def test_a_deeply_nested_message_is_shown_as_unknown() -> None:
     assert message_of(shown).content.kind is MessageKind.UNKNOWN
 
 
-@pytest.mark.parametrize("seconds", [0, 2**64 - 1, 253_402_300_799_000, SECONDS * 1_000_000])
+INVALID_TIMES = [0, 2**64 - 1, 40_000_000_000, 253_402_300_799_000, SECONDS * 1_000_000]
+
+
+@pytest.mark.parametrize("seconds", INVALID_TIMES)
+def test_a_receipt_without_a_valid_time_gets_its_arrival_time(seconds: int) -> None:
+    """It counts, and what our own phone has read is known."""
+    source = an_info().MessageSource.SerializeToString()
+    raw = field(1, source) + field(2, b"A1") + field(3, seconds) + field(4, 4)
+    (row,) = taken("Receipt", raw).rows
+    found = event_of(row)
+    assert isinstance(found, ReceiptReceived)
+    assert (found.ids, found.at_ms) == (("A1",), NOW)
+
+
+@pytest.mark.parametrize("seconds", INVALID_TIMES)
 def test_a_message_without_a_valid_time_gets_its_arrival_time(seconds: int) -> None:
     """So that it is visible."""
     (row,) = taken("Message", with_body(field(1, b"hi"), seconds=seconds)).rows

@@ -157,7 +157,8 @@ def merged(known: Message, again: Message) -> Message:
     The more complete content wins: the message replaces a placeholder, a translated message replaces an unknown one
     (sent again, or translated again), the outcome of a call replaces its offer.  The earliest time counts: a message
     that could not be decrypted arrives again with a later time (seen against the test server), but belongs where it was
-    written.  Order and repetition do not matter.
+    written.  A copy without a time (0: the history has such messages) leaves the other's.  Order and repetition do not
+    matter.
     """
     better, other = (
         (again, known) if _completeness(again) > _completeness(known) else (known, again)
@@ -165,7 +166,7 @@ def merged(known: Message, again: Message) -> Message:
     return msgspec.structs.replace(
         known,
         content=better.content,
-        at_ms=min(known.at_ms, again.at_ms),
+        at_ms=min(filter(None, (known.at_ms, again.at_ms)), default=0),
         seen=min(known.seen, again.seen),
         sender=better.sender or other.sender,
         push_name=better.push_name or other.push_name,

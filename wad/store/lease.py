@@ -17,7 +17,7 @@ import msgspec
 
 from wad.core.decoding import decoding
 from wad.core.errors import Conflict, InvalidData, StateUnwritable
-from wad.core.lease import Record, Seen, Tenure, begun, ended
+from wad.core.lease import NEWEST_EPOCH, Record, Seen, Tenure, begun, ended
 from wad.core.problem import Problem
 from wad.core.untrusted import LAST_MS
 from wad.lib.clock import Clock, SystemClock, stamp
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 _MAX_HISTORY: Final = 200  # holders in the history of one machine
 _MAX_RECORD_BYTES: Final = 64 << 10
 _MAX_HISTORY_BYTES: Final = 4 << 20
-_LAST_EPOCH: Final = 2**53
 _MAX_TTL: Final = 366 * 86_400.0  # seconds
 _SLOW_WRITE: Final = 15.0  # seconds after which a write is reported as slow
 
@@ -241,7 +240,7 @@ def _checked_tenure(tenure: Tenure) -> Tenure:
 
 
 def _check_numbers(epoch: int, *times: int) -> None:
-    if not 0 <= epoch <= _LAST_EPOCH:
+    if not 0 <= epoch <= NEWEST_EPOCH:
         raise InvalidData(f"the epoch {epoch} is out of range")
     for time in times:
         if not 0 <= time <= LAST_MS:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from wad.core.errors import InvalidData
-from wad.core.event import Event, MessageReceived, read_back
+from wad.core.event import Event, MessageReceived, ReceiptReceived, read_back
 from wad.core.text import cut, is_ident, repaired
 from wad.state.spool import HEARD, Arrival
 from wad.worker.library import event_class, parse
@@ -133,8 +133,11 @@ def _event_rows(
 
 
 def _dated(event: Event, received_ms: int) -> Event:
-    """The event; a message without a time gets the current one, so that it is visible: no id depends on a time."""
-    if isinstance(event, MessageReceived) and event.at_ms == 0:
+    """The event; a message or a receipt without a time gets the current one: no id depends on a time.
+
+    So the message is visible, and a receipt of our own phone covers what was read.
+    """
+    if isinstance(event, MessageReceived | ReceiptReceived) and event.at_ms == 0:
         return replace(event, at_ms=received_ms)
     return event
 

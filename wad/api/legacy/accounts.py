@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wad.api import dispatch
 from wad.api.legacy.vocabulary import Document, iso, mode, status_word, timestamp
 from wad.core.connection import State
-from wad.core.errors import LegacyRefusal, UnknownAccount
+from wad.core.errors import Conflict, LegacyRefusal, UnknownAccount
 from wad.core.names import shown_name
 from wad.core.session_location import SessionLocation, elsewhere_reason
 from wad.store.app_documents import account_fields
@@ -52,7 +52,7 @@ async def readable_account(context: Context, ident: str) -> ReadableAccount:
     """The account with this id, of this or another machine.  Raises LegacyRefusal 404."""
     try:
         account = account_of(context, ident)
-    except LegacyRefusal:
+    except (Conflict, LegacyRefusal):  # Conflict: its session is on another machine
         for status in await context.store.accounts():
             if status.account == ident:
                 return ReadableAccount(status.account, status.name, status.jid)

@@ -13,8 +13,9 @@ from wad.api.operation import Access, Params, operation
 from wad.api.pages import PAGE_BYTES, fitting
 from wad.api.views.message import MessageView, message_view, whole_view
 from wad.api.views.status import EntryView, entry_view
+from wad.core.account_reference import Names, reference_kind
 from wad.core.brief import brief_thread
-from wad.core.errors import BadInput, NotFound
+from wad.core.errors import BadInput, Conflict, NotFound, UnknownAccount
 from wad.core.jid import ThreadId, recipient
 from wad.core.message import MessageStatus, Thread
 
@@ -102,13 +103,28 @@ class EntryRef(Params, frozen=True):
     id: Annotated[str, Meta(description="the entry's id")]
 
 
+async def _account_id(context: Context, ref: str) -> str:
+    """The id of an account whose messages are read: they are stored here, whichever machine runs it.
+
+    Raises UnknownAccount, Conflict if the reference matches several accounts.
+    """
+    try:
+        return context.accounts.find(ref).id
+    except (Conflict, UnknownAccount):
+        known = [Names(one.account, one.name, one.phone) for one in await context.store.accounts()]
+        found = [names.id for names in known if reference_kind(ref, names) is not None]
+        if len(found) != 1:
+            raise
+        return found[0]
+
+
 @operation("threads.list", access=Access.READ, command="threads")
 async def threads(context: Context, request: ListThreads) -> ThreadPage:
     """List conversations, those with the newest messages first.
 
     Example: wadctl threads --account main --limit 20
     """
-    account = context.accounts.find(request.account).id if request.account else None
+    account = await _account_id(context, request.account) if request.account else None
     found = await context.store.threads(
         account, limit=request.limit, before=page_of(request.before)
     )
@@ -123,8 +139,8 @@ async def messages(context: Context, request: Messages) -> MessagePage:
 
     Example: wadctl messages main +15550000002
     """
-    account = context.accounts.find(request.account)
-    thread = str(ThreadId.make(account.id, recipient(request.chat)))
+    account = await _account_id(context, request.account)
+    thread = str(ThreadId.make(account, recipient(request.chat)))
     if await context.store.thread(thread) is None:
         raise NotFound(f"there is no thread {thread}", hint="wadctl threads lists them")
     found = await context.store.messages(
@@ -159,7 +175,7 @@ async def outbox(context: Context, request: Outbox) -> EntryPage:
 
     Example: wadctl outbox --state failed,uncertain
     """
-    account = context.accounts.find(request.account).id if request.account else None
+    account = await _account_id(context, request.account) if request.account else None
     found = await context.store.entries(
         account,
         states=states_of(request.state),

@@ -19,9 +19,9 @@ from typing import Any, Final
 from wad.core.errors import BadJid
 from wad.core.jid import Jid
 from wad.core.text import is_ident, repaired
+from wad.core.untrusted import LATEST_MS
 
 _FIRST_MS: Final = 100_000_000_000  # 1973 in milliseconds, the year 5138 in seconds
-_LAST_MS: Final = 100_000_000_000_000  # the year 5138
 
 
 class Untranslatable(Exception):
@@ -143,7 +143,7 @@ def _jid(value: Any) -> Jid | None:
 def milliseconds(timestamp: int) -> int:
     """A WhatsApp time in milliseconds since 1970.  Raises Untranslatable for an invalid time."""
     found = timestamp if timestamp > _FIRST_MS else timestamp * 1000
-    if not 0 <= found < _LAST_MS:
+    if not 0 <= found < LATEST_MS:
         raise Untranslatable(f"{timestamp} is not a valid time")
     return found
 

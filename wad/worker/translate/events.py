@@ -151,7 +151,7 @@ def receipt(event: Any) -> ReceiptReceived | None:
         chat=chat,
         sender=jid(source.Sender, "sender"),
         mark=mark,
-        at_ms=milliseconds(event.Timestamp),
+        at_ms=milliseconds_or_0(event.Timestamp),
         from_me=from_me,
         chat_alt=chat_alt,
         sender_alt=jid_or_none(source.SenderAlt),

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wad.core.change import Change, PutAlias, PutMessage
+from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
 from wad.core.decoding import decoding
 from wad.core.errors import BadInput, InvalidData
 from wad.core.jid import Jid, JidKind, ThreadId, account_id
@@ -21,13 +21,14 @@ from wad.core.outbox import Entry
 from wad.core.untrusted import LATEST_MS, map_, packed, text, time_ms
 from wad.store.firestore.client.decode import Snapshot
 from wad.store.firestore.client.document_ids import is_key
-from wad.store.firestore.documents.facts import fact_of
+from wad.store.firestore.documents.facts import Fact, fact_of
 from wad.store.firestore.documents.outbox import entry_of
 from wad.store.firestore.sync.change_log import KeyKind
 from wad.store.port import AccountStatus
 
 Fields = Mapping[str, Any]
 
+_UINT32: Final = 1 << 32
 _message: Final = msgspec.msgpack.Decoder(Message).decode
 _status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
 
@@ -119,7 +120,24 @@ def _fact(snapshot: Snapshot, ident: str) -> DocumentFacts:
         raise BadInput("its account is not the one in its document id")
     if ThreadId.parse(change.thread).account != account:
         raise BadInput("its thread belongs to another account")
+    if not _is_in_range(change):
+        raise BadInput("a time or a number in it is out of range")
     return DocumentFacts(snapshot, KeyKind.FACT, ident, account, (change,))
+
+
+def _is_in_range(change: Fact) -> bool:
+    """Whether the times and numbers of a fact are possible: one far in the future would win over every later fact."""
+    times: tuple[int, ...]
+    numbers: tuple[int, ...] = ()
+    match change:
+        case PutChat():
+            times = (change.name_ms, change.read_ms, change.unread_ms, change.expires_ms)
+            numbers = (change.unread, change.expires_s)
+        case PutAmendment():
+            times = (change.at_ms, change.content.told_ms)
+        case PutMark():
+            times = (change.at_ms,)
+    return all(0 <= ms < LATEST_MS for ms in times) and all(0 <= each < _UINT32 for each in numbers)
 
 
 def _of_message(snapshot: Snapshot, thread: str, ident: str) -> DocumentFacts:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from wad.core.decoding import decoding
-from wad.core.errors import BadInput, InvalidData
+from wad.core.errors import BadInput, InvalidData, NotSupported
 from wad.core.jid import Jid, ThreadId, account_id
 from wad.core.message import MessageStatus, further
 from wad.core.outbox import LEFT, Claim, Entry
@@ -37,6 +37,7 @@ _STATUS: Final = {
 _ERROR: Final = 500  # characters of another program's error
 _NAME: Final = 40  # characters of a field's name
 _NAMES: Final = 5
+_MOST_ATTEMPTS: Final = 1 << 31
 _CLAIMED_ELSEWHERE: Final = "another program claimed it and never reported the result"
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder(Entry).decode
@@ -118,6 +119,8 @@ def _check_agreement(entry: Entry, ident: str, document: Mapping[str, Any]) -> N
             raise BadInput(f"its packed {name} differs from its field {name}")
     if not (abs(entry.created_ms) < LATEST_MS and abs(entry.sent_ms) < LATEST_MS):
         raise BadInput("its time is out of range")
+    if not all(0 <= number < _MOST_ATTEMPTS for number in (entry.attempts, entry.deaths)):
+        raise BadInput("its number of attempts is out of range")
 
 
 def _as_shown(entry: Entry, document: Mapping[str, Any]) -> Entry:
@@ -158,7 +161,10 @@ def _of_function(ident: str, document: Mapping[str, Any], created_ms: int) -> En
         secret=b"",
         created_ms=min(created, created_ms or created),
     )
-    check(entry.content, to, entry.created_ms)
+    try:
+        check(entry.content, to, entry.created_ms)
+    except NotSupported as error:
+        raise BadInput(str(error), hint=error.hint) from error
     if document.get("status") == "queued":
         return entry
     # A worker of the replaced backend claimed it and died: it may have been sent.

@@ -41,7 +41,7 @@ from wad.store.firestore.client.database import (
     Snapshot,
     pause_after,
 )
-from wad.store.firestore.client.decode import find, get
+from wad.store.firestore.client.decode import after, find, get
 from wad.store.firestore.documents.decode import Queued, created_ms
 from wad.store.firestore.documents.outbox import entry_of, entry_path, is_ours
 from wad.store.firestore.lease.fence import Fence
@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 RELISTEN_EVERY: Final = 300.0  # seconds after which the listener is opened again
 _TIMEOUT: Final = 5.0  # seconds for one call
 _PAGE: Final = 300  # documents
+_PAGES: Final = 10  # pages of claims that are read at once
 _TRIES: Final = 3  # to reject an entry; the next listener reports it again
 _LONGEST_CLAIM_MS: Final = 3_600_000  # after which a claim that was not renewed has expired
 _STABLE: Final = 60.0  # seconds of listening after which the count of failures starts again
@@ -91,6 +92,7 @@ class OutboxListener:
         self._on_change = on_change
         self._again = again
         self._late_seen: datetime | None = None
+        self._last_claim: Snapshot | None = None
         self._loop = asyncio.get_running_loop()
         self._lost = asyncio.Event()
         self._arrived: asyncio.Queue[list[Snapshot]] = asyncio.Queue()
@@ -260,12 +262,18 @@ class OutboxListener:
         commit(client, fenced, _TIMEOUT)
 
     async def _take_abandoned(self) -> None:
-        """Record entries that a worker of the legacy backend claimed and never settled."""
+        """Record entries that a worker of the legacy backend claimed and never settled.
 
-        def work(client: Client) -> list[Snapshot]:
-            return [one for one in find(abandoned(client), timeout=_TIMEOUT) if _is_abandoned(one)]
+        Claims that stay must not hide the others: the next turn continues after the last one that was read.
+        """
+        for _ in range(_PAGES):
+            page = await self._firestore.call(partial(_claims, self._last_claim))
+            self._last_claim = page[-1] if len(page) == _PAGE else None
+            await self._record_abandoned([one for one in page if _is_abandoned(one)])
+            if self._last_claim is None:
+                return
 
-        found = await self._firestore.call(work)
+    async def _record_abandoned(self, found: Sequence[Snapshot]) -> None:
         known = await self._replica.known_quarantined(found)
         for snapshot in found:
             if snapshot.path in known:
@@ -313,6 +321,12 @@ def abandoned(client: Client) -> Query:
         filter=FieldFilter("status", "==", "processing")
     )
     return found.limit(_PAGE)
+
+
+def _claims(last: Snapshot | None, client: Client) -> list[Snapshot]:
+    """The next page of these entries, after `last`."""
+    query = abandoned(client)
+    return find(query if last is None else after(query, last), timeout=_TIMEOUT)
 
 
 def _is_abandoned(snapshot: Snapshot) -> bool:
