@@ -34,12 +34,14 @@ async def made(name: str, out: Path, compression: str) -> Path:
 def of_commit(commit: str, out: Path) -> Path:
     """The package of an earlier commit, built by its own code."""
     tree, made = out / commit, out / f"{commit}-deb"
+    # Another commit locks other wheels, and this checkout's package may be built at the same time.
+    cache = TOP / "build" / "wheels-of-before"
     tree.mkdir()
     archive = subprocess.run(
         ["git", "archive", commit], cwd=TOP, check=True, stdout=subprocess.PIPE
     )
     subprocess.run(["tar", "--extract"], cwd=tree, input=archive.stdout, check=True)
-    options = ["--arch=amd64", f"--out={made}", f"--cache={TOP / 'build' / 'wheels'}", "--fast"]
+    options = ["--arch=amd64", f"--out={made}", f"--cache={cache}", "--fast"]
     subprocess.run(
         [sys.executable, "-m", "wadpack", "deb", *options],
         cwd=tree,
