@@ -16,6 +16,7 @@ from wad.api.http_process.child import child_options, start_http
 from wad.config import LoadedConfig, examine, load
 from wad.config.fresh import HINT, faults, is_new
 from wad.core.errors import BadConfig, BadInput, WadError
+from wad.lib.module_command import module_command
 from wad.lib.signals import Signals
 from wad.lib.streams import run as run_command
 from wad.state.ownership import check_owner
@@ -153,7 +154,7 @@ def _restart_of(user: str) -> str | None:
 def http(words: tuple[str, ...]) -> None:
     """Run the HTTP process, which systemd or the daemon starts: wad http --help."""
     # A separate, smaller program: it does not use the configuration, which this module imports.
-    os.execv(sys.executable, [sys.executable, "-m", "wad.http", *words])
+    os.execv(sys.executable, module_command("wad.http", *words))
 
 
 @cli.group()

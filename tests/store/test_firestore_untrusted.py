@@ -20,7 +20,19 @@ from wad.core.event import ReceiptMark
 from wad.core.lease import LONGEST_TTL, NEWEST_EPOCH
 from wad.core.message import Message, MessageStatus
 from wad.core.outbox import Entry
-from wad.core.outgoing import Text
+from wad.core.outgoing import (
+    Attachment,
+    AttachmentKind,
+    ContactCard,
+    NewPoll,
+    Outgoing,
+    OwnReaction,
+    Revoke,
+    SharedLocation,
+    Target,
+    Text,
+    TextEdit,
+)
 from wad.core.untrusted import LATEST_MS, time_ms
 from wad.store.app_documents import auto_reply_of, message_fields, moment
 from wad.store.firestore.client.decode import GeoPoint, Reference, Snapshot, Unreadable
@@ -220,6 +232,33 @@ def test_a_packed_entry_is_that_of_its_document(changes: dict[str, Any]) -> None
     forged = msgspec.msgpack.encode(an_entry(**changes))
     with pytest.raises(InvalidData):
         entry_of("e1", {**document, "wad": {"entry": forged}})
+
+
+HOSTILE: Final[dict[str, Outgoing]] = {
+    "a text too long": Text("x" * 400_000),
+    "no text": Text(" "),
+    "an invalid target": Text("hi", Target("A", "?")),
+    "a target elsewhere": Text("hi", Target("A", "15550000003@s.whatsapp.net")),
+    "an invalid mention": Text("hi @x", mentions=("x",)),
+    "a file that is none": Attachment(kind=AttachmentKind.IMAGE, sha256="../../x", size=1, mimetype="image/png"),
+    "a huge file": Attachment(kind=AttachmentKind.IMAGE, sha256="0" * 64, size=1 << 63, mimetype="image/png"),
+    "a negative file": Attachment(kind=AttachmentKind.IMAGE, sha256="0" * 64, size=-1, mimetype="image/png"),
+    "a place that is none": SharedLocation(float("nan"), 0.0),
+    "a contact without a number": ContactCard("Ann", "x"),
+    "a poll of one": NewPoll("?", ("a",)),
+    "an emoji of many": OwnReaction(Target("A", CHAT), "x" * 100),
+    "an edit of another's message": TextEdit(Target("A", CHAT), "x"),
+    "an edit too late": TextEdit(Target("A", CHAT, from_me=True, at_ms=1), "x"),
+    "a revoke too late": Revoke(Target("A", CHAT, from_me=True, at_ms=1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_queued_packed_entry_has_what_can_be_sent(kind: str) -> None:
+    """BadInput, so that its document says why; any other error would be a fault of ours."""
+    written = msgspec.msgpack.encode(an_entry(content=HOSTILE[kind]))
+    with pytest.raises(BadInput):
+        entry_of("e1", {"status": "queued", "wad": {"entry": written}})
 
 
 def test_bytes_that_are_no_text_are_one_documents_fault() -> None:

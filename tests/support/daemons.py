@@ -44,6 +44,7 @@ class Daemon:
         self.log = directory / "wad.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.command = [sys.executable, "-m", "wad", "run"]
+        self.current_directory = Path(__file__).parent.parent.parent
         self.passed: tuple[int, ...] = ()
         self.environ = {
             **{name: os.environ[name] for name in _KEPT if name in os.environ},
@@ -70,7 +71,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=Path(__file__).parent.parent.parent,
+                cwd=self.current_directory,
                 start_new_session=True,
             )
         try:

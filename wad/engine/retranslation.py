@@ -6,11 +6,11 @@ The daemon never loads the library's classes, so it runs a short process (retran
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Final
 
 from wad.core.errors import BadInput, EngineFailure
+from wad.lib.module_command import module_command
 
 _TIMEOUT: Final = 60.0
 REFUSED: Final = 1
@@ -24,7 +24,7 @@ def retranslated(kind: str, raw: bytes, environ: Mapping[str, str]) -> bytes | N
     """
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "wad.worker.retranslate", kind],
+            module_command("wad.worker.retranslate", kind),
             env=dict(environ),
             input=raw,
             capture_output=True,

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from wad.engine.supervision import REDELIVERY_MS
 from wad.engine.worker import NeonizeWorker
 from wad.lib import open_files
 from wad.lib.clock import SystemClock
+from wad.lib.module_command import module_command
 from wad.lib.threads import ThreadPool, cores
 from wad.state.account_dir import AccountDir
 
@@ -144,11 +144,11 @@ class NeonizeEngine:
             ours.close()
             theirs.close()
             raise cannot_start(error) from error
-        argv = [
-            sys.executable, "-m", "wad.worker.main", "--account", home.id, "--home", str(home.path),
+        argv = module_command(
+            "wad.worker.main", "--account", home.id, "--home", str(home.path),
             "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--until", str(until),
             "--media", str(self._options.media), "--device", self._options.device_name,
-        ]  # fmt: skip
+        )  # fmt: skip
         try:
             # SQLite's temporary files must be in a directory where the worker may write.
             environ = self._environ() | {"TMPDIR": str(home.path)}

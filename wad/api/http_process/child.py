@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wad.core.errors import Unavailable
+from wad.lib.module_command import module_command
 from wad.systemd.activation import HTTP, HTTP_CALLS, Start
 
 if TYPE_CHECKING:
@@ -76,9 +76,7 @@ def start_http(options: HttpChildOptions) -> HttpChild:
     listening = [sock.fileno() for sock in options.sockets]
     try:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
+            module_command(
                 "wad.http",
                 f"--connected={','.join(map(str, passed))}",
                 f"--listen={','.join(map(str, listening))}",
@@ -86,7 +84,7 @@ def start_http(options: HttpChildOptions) -> HttpChild:
                 f"--port={options.port}",
                 f"--log-level={options.level}",
                 f"--heartbeat={options.heartbeat}",
-            ],
+            ),
             pass_fds=(*passed, *listening),
             env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             stdin=subprocess.DEVNULL,

@@ -131,7 +131,7 @@ def http_processes(proc: Path = Path("/proc")) -> list[int]:
     for each in proc.iterdir():
         if each.name.isdecimal():
             arguments = _read(each / "cmdline").split("\0")
-            if arguments[1:3] == ["-m", "wad.http"]:
+            if ["-m", "wad.http"] in (arguments[1:3], arguments[2:4]):
                 found.append(int(each.name))
     return found
 

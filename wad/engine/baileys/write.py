@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +17,7 @@ from wad.core.errors import EngineFailure, StateUnwritable
 from wad.engine.baileys.device import Device
 from wad.engine.baileys.translation import Carried
 from wad.lib.files import sync_file
+from wad.lib.module_command import module_command
 
 _TIMEOUT: Final = 60.0
 _FULL: Final = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN")
@@ -49,7 +49,7 @@ def write(file: Path, session: Carried, environ: Mapping[str, str]) -> None:
 def _make_tables(file: Path, environ: Mapping[str, str]) -> None:
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "wad.worker.schema", str(file)],
+            module_command("wad.worker.schema", str(file)),
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

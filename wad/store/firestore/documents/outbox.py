@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from wad.core.decoding import decoding
-from wad.core.errors import BadInput, InvalidData, NotSupported
+from wad.core.errors import BadInput, Conflict, InvalidData, NotSupported
 from wad.core.jid import Jid, ThreadId, account_id
 from wad.core.message import MessageStatus, further
 from wad.core.outbox import LEFT, Claim, Entry
@@ -103,7 +103,10 @@ def entry_of(ident: str, document: Mapping[str, Any], created_ms: int = 0) -> En
     with decoding("its map wad"):
         entry = _unpack(written)
         _check_agreement(entry, ident, document)
-    return _as_shown(entry, document)
+    entry = _as_shown(entry, document)
+    if entry.state is _S.QUEUED:
+        _check_sendable(entry)
+    return entry
 
 
 def _check_agreement(entry: Entry, ident: str, document: Mapping[str, Any]) -> None:
@@ -121,6 +124,14 @@ def _check_agreement(entry: Entry, ident: str, document: Mapping[str, Any]) -> N
         raise BadInput("its time is out of range")
     if not all(0 <= number < _MOST_ATTEMPTS for number in (entry.attempts, entry.deaths)):
         raise BadInput("its number of attempts is out of range")
+
+
+def _check_sendable(entry: Entry) -> None:
+    """Check the content and the recipient as they were checked when wad queued it.  Raises BadInput for every fault."""
+    try:
+        check(entry.content, Jid.parse(entry.to), entry.created_ms)
+    except (Conflict, NotSupported) as error:
+        raise BadInput(str(error), hint=error.hint) from error
 
 
 def _as_shown(entry: Entry, document: Mapping[str, Any]) -> Entry:
@@ -161,10 +172,7 @@ def _of_function(ident: str, document: Mapping[str, Any], created_ms: int) -> En
         secret=b"",
         created_ms=min(created, created_ms or created),
     )
-    try:
-        check(entry.content, to, entry.created_ms)
-    except NotSupported as error:
-        raise BadInput(str(error), hint=error.hint) from error
+    _check_sendable(entry)
     if document.get("status") == "queued":
         return entry
     # A worker of the replaced backend claimed it and died: it may have been sent.
