@@ -13,7 +13,9 @@ import pytest
 import pytest_asyncio
 
 from tests.support.real_world import Line, RealWorld, a_real_world, until
-from tests.whatsapp import Group
+from tests.whatsapp import Group, contents, pb
+from tests.whatsapp.device import Envelope
+from tests.whatsapp.people import enc_node
 from tests.whatsapp.wire import Jid as Address
 from wad.core.brief import brief_thread
 from wad.core.jid import Jid
@@ -160,6 +162,20 @@ async def test_a_push_name_beside_a_message(place: tuple[RealWorld, Line], name:
         (message,) = [one for one in await line.messages() if one.wa_id == ident]
         assert message.push_name.startswith(mended(NAMES[name]))
         await names(line)
+
+
+async def test_a_message_that_the_library_drops_is_counted(place: tuple[RealWorld, Line]) -> None:
+    """Without a time it is acknowledged and never handed over: an operator sees that there was one."""
+    _, line = place
+    before, pid = line.wad.inbound.untranslated, line.pid
+    for device in line.whatsapp.devices.values():
+        body = enc_node(*line.bob.keys.encrypt(device, pb.encode({1: "no time"})), contents.PLAIN)
+        stanza = line.bob.message_node("NOTIME", contents.PLAIN, body, **line.bob.origin())
+        del stanza.attrs["t"]
+        device.post(Envelope(stanza))
+    await line.stored([await line.bob.send_text(line.whatsapp, "after it")])
+    await until(lambda: line.wad.inbound.untranslated == before + 1, "that it is counted")
+    assert line.pid == pid
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -116,6 +116,19 @@ def test_a_batching_handler_returns_at_once(spool: Spool) -> None:
     assert box.stored[-1] == 5
 
 
+def test_a_message_that_the_library_dropped_is_an_untranslated_row(spool: Spool) -> None:
+    """Each is counted, with a reason of bounded length, and the gate counts it as an event without a key."""
+    box = Box(spool)
+    for why in ("no time", "no time", "\udcff" * 10_000):
+        box.inbox.take_dropped(why)
+    assert box.inbox.drain(20)
+    assert box.done == ["", "", ""]
+    found = spool.untranslated_rows(10)
+    assert [row.wa_id for row in found] == ["", "", ""]
+    assert found[0].reason == "the library could not read a message: no time"
+    assert len(found[2].reason) <= 300
+
+
 def test_a_burst_gathers_between_two_commits(spool: Spool) -> None:
     """The first event is stored at once, those within the pause in one commit."""
     over = threading.Event()

@@ -19,6 +19,7 @@ from wad.worker.log_lines import (
     SessionUnsaved,
     announced_id,
     announcement_key,
+    dropped_message,
     message_key,
     parse_line,
     receipt_key,
@@ -193,6 +194,15 @@ def test_any_line_can_be_parsed(logger: str, start: str, rest: str) -> None:
 
 
 _HUGE = 2_000_000  # characters: with quadratic time the test would not end
+
+
+def test_a_message_that_the_library_drops_is_reported() -> None:
+    """With the reason, and by the client's own lines alone."""
+    line = "Failed to parse message: [didn't find required attribute 't']"
+    assert dropped_message("Client", line) == "[didn't find required attribute 't']"
+    assert dropped_message("Client", "Failed to parse message: ") == "no reason"
+    assert dropped_message("Client/Recv", line) == ""
+    assert dropped_message("Client", f"Ignoring message {line} from 1@lid") == ""
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from wad.core.errors import StateUnwritable, Unavailable
+from wad.core.text import cut, repaired
 from wad.lib.clock import Clock
 from wad.state.spool import Arrival, Spool
 from wad.worker.translation import STORED_EVENTS, translated
@@ -25,6 +26,7 @@ __all__ = ["STORED_EVENTS", "Inbox"]
 _MAX_PENDING: Final = 64
 """Events that may wait for the disk; each may block a thread of the library that sends its receipt."""
 _COMMIT_INTERVAL: Final = 0.01  # seconds between the starts of two commits
+_REASON: Final = 300  # characters
 _DISK_RETRY: Final = 0.5  # seconds between attempts while the disk refuses
 
 
@@ -81,6 +83,12 @@ class Inbox:
         self._put(_Item(*translated(name, raw, self._read_vote, self._clock.wall_ms())))
         if not self._batch:
             self.drain()
+
+    def take_dropped(self, why: str) -> None:
+        """Store that the library dropped a message: there are no bytes of it, only the reason."""
+        reason = cut(repaired(f"the library could not read a message: {why}"), _REASON)
+        row = Arrival(self._clock.wall_ms(), "message", "", b"", None, reason)
+        self._put(_Item("", (row,)))
 
     def run_after(self, action: Callable[[], None]) -> None:
         """For an event that is not stored: run `action` on the writing thread once all earlier events are stored."""

@@ -58,6 +58,10 @@ GateSignal = (
     | SessionUnsaved
 )
 
+_DROPPED: Final = re.compile(r"Failed to parse message: (.*)", re.DOTALL)
+"""A message whose stanza the library cannot read: it acknowledges it and hands nothing over (whatsmeow message.go,
+handleEncryptedMessage)."""
+
 HISTORY: Final = "h"
 _ANNOUNCEMENT: Final = "a"
 
@@ -140,6 +144,12 @@ def parse_line(logger: str, text: str) -> Sequence[GateSignal]:
             if failed := _NO_HISTORY.match(text):
                 return (HistoryFailed(_GONE.search(failed[1]) is not None),)
     return ()
+
+
+def dropped_message(logger: str, text: str) -> str:
+    """Why the library drops a message, if this line reports that; else an empty text."""
+    found = _DROPPED.match(text) if logger == "Client" else None
+    return (found[1] or "no reason") if found else ""
 
 
 def _is_unsaved(text: str) -> bool:

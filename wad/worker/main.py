@@ -59,6 +59,7 @@ from wad.worker.faults import Faults
 from wad.worker.inbox import STORED_EVENTS, Inbox
 from wad.worker.library import Library, blank, event_class, parse
 from wad.worker.link import DaemonSocket, Permission
+from wad.worker.log_lines import dropped_message
 from wad.worker.patching import NotThisBuild
 from wad.worker.protobuf import DecodeError
 from wad.worker.receipt_gate import ReceiptGate, keep_plaintexts
@@ -199,6 +200,9 @@ class WorkerProcess:
         assert self._gate is not None
         try:
             self._gate.on_log_line(logger, text)
+            if why := dropped_message(logger, text):
+                self._gate.handed_over()
+                self._inbox.take_dropped(why)
         except BaseException as error:  # without the gate the receipt would be sent now
             log.exception("the gate failed")
             self.end(f"cannot hold receipts: {type(error).__name__}")
