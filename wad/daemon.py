@@ -145,11 +145,11 @@ class Daemon:
             lambda: self._refusal,
             shared.session_registry,
         )
-        self.homes = AccountDirs(config.state.sessions)
-        self.accounts = Accounts(self.homes, around, partial(secrets.token_hex, 8))
+        self.account_dirs = AccountDirs(config.state.sessions)
+        self.accounts = Accounts(self.account_dirs, around, partial(secrets.token_hex, 8))
         self.moving = Moving(self.accounts, secrets.token_bytes)
         self.imports = Imports(
-            self.accounts, self.homes, clock, partial(secrets.token_hex, 16), secrets.token_bytes
+            self.accounts, self.account_dirs, clock, partial(secrets.token_hex, 16), secrets.token_bytes
         )
         self.outbound = Outbound(
             store,
@@ -212,8 +212,8 @@ class Daemon:
         """The databases whose write-ahead logs are monitored."""
         yield Database("", self.loaded.config.state.dir / STORE_FILE)
         for account in self.accounts.all():
-            yield Database(account.id, account.home.spool_db)
-            yield Database(account.id, account.home.session_db)
+            yield Database(account.id, account.account_dir.spool_db)
+            yield Database(account.id, account.account_dir.session_db)
 
     def restart(self) -> None:
         """Stop gracefully, and let a new process take over."""
@@ -254,7 +254,7 @@ class Daemon:
         Raises StateUnwritable if the free space is unknown; the last result stays valid.
         """
         state = self.loaded.config.state
-        self._full = await self._disk.run(_full, (self.homes.root, state.dir), state.min_free_mb)
+        self._full = await self._disk.run(_full, (self.account_dirs.root, state.dir), state.min_free_mb)
         sync = self.store.sync_status
         refusal = self._full or (sync.refusal if sync is not None else "")
         if refusal != self._refusal:
@@ -263,7 +263,7 @@ class Daemon:
             self.accounts.reconsider()
 
     def _check_owners(self) -> None:
-        directories, uid = (self.homes.root, self.loaded.config.state.dir), os.geteuid()
+        directories, uid = (self.account_dirs.root, self.loaded.config.state.dir), os.geteuid()
         try:
             foreign = ownership.foreign(directories, uid)
         except OSError as error:
@@ -282,7 +282,7 @@ class Daemon:
             beginning, self.loaded.config.state.dir / STORE_FILE
         )
         try:
-            await asyncio.to_thread(check_writable, self.homes.root)
+            await asyncio.to_thread(check_writable, self.account_dirs.root)
             self.sessions_writable = True
         except StateUnwritable as error:
             if self.sessions_writable is not False:

@@ -40,7 +40,7 @@ def told(number: int, text: str, chat: Jid = BOB) -> MessageReceived:
 
 async def received(world: World, account: Account, events: list[Event]) -> None:
     """They are recorded."""
-    spool = Spool.open(account.home.spool_db)
+    spool = Spool.open(account.account_dir.spool_db)
     rows = [(7, "message", "", b"", encode(event), "") for event in events]
     spool.append_salvaged(rows, "elsewhere", Salvaged())
     last = spool.last_seq()

@@ -64,10 +64,10 @@ async def a_server() -> AsyncIterator[WhatsApp]:
 async def a_worker(directory: Path, account: Account) -> AsyncIterator[Running]:
     """A worker without a daemon, paired and connected."""
     reports: asyncio.Queue[Report] = asyncio.Queue()
-    home = AccountDir(directory / f"acc-{account.pn.user}")
-    home.path.mkdir(parents=True)
+    account_dir = AccountDir(directory / f"acc-{account.pn.user}")
+    account_dir.path.mkdir(parents=True)
     engine = NeonizeEngine(EngineOptions(media=directory / "media"))
-    worker = await engine.launch(home, reports.put_nowait, 3600.0)
+    worker = await engine.launch(account_dir, reports.put_nowait, 3600.0)
     try:
         scanned = False
         async with asyncio.timeout(30):

@@ -91,14 +91,14 @@ async def test_an_imported_session_brings_no_bad_card(tmp_path: Path, card: dict
         with pytest.raises(BadInput):
             await imported(world, sealed(**card))
         assert world.accounts.all() == []
-        assert list(world.homes.root.iterdir()) == []
+        assert list(world.account_dirs.root.iterdir()) == []
 
 
 async def test_a_card_that_is_there_is_shown_escaped(tmp_path: Path) -> None:
     """After a start and after a restore; it can be found by its id, and renamed."""
     async with a_world(tmp_path) as world:
         account = await world.accounts.add("shop", ident="acc-1")
-        card = account.home.card_file
+        card = account.account_dir.card_file
         card.write_text(json.dumps(json.loads(card.read_text()) | {"name": EVIL}))
         await world.accounts.remove("acc-1")
         restored = await world.accounts.restore("acc-1")

@@ -188,7 +188,7 @@ async def again(tmp_path: Path, number: int, state: str) -> connection.Status:
 async def bring_to_rest(world: World, account: Account, event: Input) -> None:
     """What happens to it."""
     if isinstance(event, LoggedOut):
-        account.home.session_db.unlink()
+        account.account_dir.session_db.unlink()
     account.handle(event)
     await until(lambda: account.worker is None, "its worker's end")
 
@@ -229,7 +229,7 @@ async def test_a_session_that_is_gone_is_no_account_that_was_never_paired(tmp_pa
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
-        account.home.session_db.unlink()
+        account.account_dir.session_db.unlink()
         await account.keeper.change(enabled=True)
     assert "does not exist any more" in (await again(tmp_path, 1, "logged_out")).reason
 
@@ -277,7 +277,7 @@ async def test_a_disk_that_refuses_hides_no_end(
 ) -> None:
     """The state is shown now; the failed write is in the log."""
 
-    def full(home: AccountDir, card: object) -> None:
+    def full(account_dir: AccountDir, card: object) -> None:
         raise StateUnwritable("no space left on device")
 
     async with a_world(tmp_path) as world, world.leading():
@@ -287,15 +287,15 @@ async def test_a_disk_that_refuses_hides_no_end(
             account.handle(Replaced())
             await until(lambda: account.keeper.failure, "the disk refuses")
             assert account.status.state == "replaced"
-            assert account.home.card().ended is None
+            assert account.account_dir.card().ended is None
             assert "card_unwritten" in [one.code for one in account.problems]
     assert "cannot write the account's card: no space left on device" in caplog.text
-    assert account.home.card().ended == account.card.ended
+    assert account.account_dir.card().ended == account.card.ended
 
 
 def test_a_card_of_before_is_read(tmp_path: Path) -> None:
     """Without the new fields."""
-    home = AccountDir(tmp_path / "shop")
-    home.path.mkdir()
-    home.card_copy.write_bytes(msgspec.json.encode({"id": "shop", "name": "Shop", "jid": "1@lid"}))
-    assert (home.card().ended, home.card().stopped_ms) == (None, 0)
+    account_dir = AccountDir(tmp_path / "shop")
+    account_dir.path.mkdir()
+    account_dir.card_copy.write_bytes(msgspec.json.encode({"id": "shop", "name": "Shop", "jid": "1@lid"}))
+    assert (account_dir.card().ended, account_dir.card().stopped_ms) == (None, 0)

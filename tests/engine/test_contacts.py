@@ -30,8 +30,8 @@ class Phone:
     """A session's database with the table of contacts, and a spool."""
 
     def __init__(self, directory: Path) -> None:
-        self.home = AccountDir(directory)
-        self.db = sqlite3.connect(self.home.session_db, isolation_level=None)
+        self.account_dir = AccountDir(directory)
+        self.db = sqlite3.connect(self.account_dir.session_db, isolation_level=None)
         self.db.execute(
             "CREATE TABLE whatsmeow_contacts (their_jid TEXT PRIMARY KEY, first_name TEXT, full_name TEXT)"
         )
@@ -44,11 +44,11 @@ class Phone:
 
     def book(self) -> AddressBook:
         """A worker starts."""
-        return AddressBook(self.home, SystemClock())
+        return AddressBook(self.account_dir, SystemClock())
 
     def told(self) -> list[tuple[str, str]]:
         """Address and name of each event so far."""
-        with closing(Spool.open(self.home.spool_db)) as spool:
+        with closing(Spool.open(self.account_dir.spool_db)) as spool:
             rows = [row.event for row in spool.after(0, 1000)]
         events = [decode(event) for event in rows if event is not None]
         assert all(isinstance(event, ChatReceived) and event.name_ms for event in events)
@@ -95,7 +95,7 @@ def test_an_unchanged_database_is_not_opened(phone: Phone, monkeypatch: pytest.M
 
     monkeypatch.setattr(session_db, "saved_names", reading)
     clock = ShiftedClock()
-    book = AddressBook(phone.home, clock)
+    book = AddressBook(phone.account_dir, clock)
     phone.save(BOB, "Bob")
     assert book.check() == 1
     assert book.check() is None
@@ -127,9 +127,9 @@ def test_addresses_that_are_not_persons_are_skipped(phone: Phone) -> None:
 
 def test_before_the_library_has_created_its_tables(tmp_path: Path) -> None:
     """There is nothing to report, and no spool is created."""
-    home = AccountDir(tmp_path)
-    assert AddressBook(home, SystemClock()).check() is None
-    assert not home.spool_db.exists()
+    account_dir = AccountDir(tmp_path)
+    assert AddressBook(account_dir, SystemClock()).check() is None
+    assert not account_dir.spool_db.exists()
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("1234"), st.sampled_from("abc")), max_size=8))

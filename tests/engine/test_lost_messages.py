@@ -26,8 +26,8 @@ class Session:
     """A session's database as the library fills it, and a spool."""
 
     def __init__(self, directory: Path) -> None:
-        self.home = AccountDir(directory)
-        self.db = sqlite3.connect(self.home.session_db, isolation_level=None)
+        self.account_dir = AccountDir(directory)
+        self.db = sqlite3.connect(self.account_dir.session_db, isolation_level=None)
         self.db.execute(
             "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"
         )
@@ -45,21 +45,21 @@ class Session:
 
     def stored(self, *arrivals: Arrival) -> None:
         """The worker has stored these."""
-        with closing(Spool.open(self.home.spool_db)) as spool:
+        with closing(Spool.open(self.account_dir.spool_db)) as spool:
             spool.take(arrivals)
 
     def comparison(self) -> Comparison:
         """A worker starts."""
-        return Comparison(self.home, SystemClock())
+        return Comparison(self.account_dir, SystemClock())
 
     def lost(self) -> list[str]:
         """The rows of lost messages."""
-        with closing(Spool.open(self.home.spool_db)) as spool:
+        with closing(Spool.open(self.account_dir.spool_db)) as spool:
             return [row.wa_id for row in spool.after(0, 1000) if row.kind == "lost"]
 
     def prune(self) -> None:
         """Everything stored is recorded and old."""
-        with closing(Spool.open(self.home.spool_db)) as spool:
+        with closing(Spool.open(self.account_dir.spool_db)) as spool:
             spool.prune(spool.last_seq(), 1 << 60, 1000)
 
 
@@ -83,7 +83,7 @@ def test_a_listed_message_that_is_not_stored_was_lost(session: Session) -> None:
     session.stored(a_row("A"), a_row("C"))
     assert session.comparison().run() == 3
     assert session.lost() == ["B"]
-    with closing(Spool.open(session.home.spool_db)) as spool:
+    with closing(Spool.open(session.account_dir.spool_db)) as spool:
         (row,) = [row for row in spool.after(0, 10) if row.kind == "lost"]
     assert row.event is not None
     event = decode(row.event)

@@ -95,7 +95,7 @@ async def test_an_order_while_it_begins_is_obeyed(
         account = await world.connected()
         await account.step_down()
 
-        def slowly(home: AccountDir) -> bool:
+        def slowly(account_dir: AccountDir) -> bool:
             begun.set()
             return go.wait(PATIENT)
 
@@ -225,12 +225,12 @@ async def test_a_directory_that_only_looks_like_an_account_is_ignored(
 async def test_an_ambiguous_reference_is_a_conflict(tmp_path: Path) -> None:
     """Such accounts may lie on the disk; the id alone still names one of them."""
     async with a_world(tmp_path) as world:
-        world.homes.create(AccountCard(id="one", name="shop", phone="+15550000001"))
-        world.homes.create(AccountCard(id="two", name="one"))
-        world.homes.create(AccountCard(id="three", name="third", phone="+15550000001"))
-        ghosts = [world.homes.get(ident) for ident in ("one", "two", "three")]
-        for home in ghosts:
-            await world.accounts.take_over(home)
+        world.account_dirs.create(AccountCard(id="one", name="shop", phone="+15550000001"))
+        world.account_dirs.create(AccountCard(id="two", name="one"))
+        world.account_dirs.create(AccountCard(id="three", name="third", phone="+15550000001"))
+        ghosts = [world.account_dirs.get(ident) for ident in ("one", "two", "three")]
+        for account_dir in ghosts:
+            await world.accounts.take_over(account_dir)
         with pytest.raises(Conflict, match="'one' is ambiguous: the id of one and the name of two"):
             world.accounts.find("one")
         with pytest.raises(Conflict, match="number of one and the number of three"):
@@ -287,8 +287,8 @@ async def test_two_concurrent_adds_create_one_account(
         (account,) = world.accounts.all()
         assert done[0] is account
         assert isinstance(done[1], Conflict)
-        assert [home.id for home in world.homes.all()] == [account.id]
-        assert {path.name for path in world.homes.root.iterdir()} == {account.id, ".cards"}
+        assert [account_dir.id for account_dir in world.account_dirs.all()] == [account.id]
+        assert {path.name for path in world.account_dirs.root.iterdir()} == {account.id, ".cards"}
 
 
 async def test_an_account_that_cannot_be_written_leaves_nothing(
@@ -296,7 +296,7 @@ async def test_an_account_that_cannot_be_written_leaves_nothing(
 ) -> None:
     """A full disk: the same order works once there is room."""
 
-    def full(home: AccountDir, card: AccountCard) -> None:
+    def full(account_dir: AccountDir, card: AccountCard) -> None:
         raise StateUnwritable("no space left on device")
 
     async with a_world(tmp_path) as world, world.leading():
@@ -305,7 +305,7 @@ async def test_an_account_that_cannot_be_written_leaves_nothing(
             with pytest.raises(StateUnwritable):
                 await world.accounts.add("shop", ident="shop-1")
         assert world.accounts.all() == []
-        assert list(world.homes.root.iterdir()) == []
+        assert list(world.account_dirs.root.iterdir()) == []
         assert (await world.accounts.add("shop", ident="shop-1")).id == "shop-1"
 
 
@@ -315,7 +315,7 @@ async def test_an_account_that_cannot_be_removed_stays(
 ) -> None:
     """It runs on, sends and receives; the removal can be tried again."""
 
-    def refuse(homes: AccountDirs, ident: str, stamp: str) -> Path:
+    def refuse(account_dirs: AccountDirs, ident: str, stamp: str) -> Path:
         raise StateUnwritable("read-only file system")
 
     async def fail(*_: object) -> None:
@@ -341,13 +341,13 @@ async def test_an_account_that_cannot_be_removed_stays(
         assert (await world.outbound.settled(queued.entry.id, timeout=PATIENT)).wa_id
         await world.accounts.remove(account.id)
         assert world.accounts.all() == []
-        assert not account.home.path.exists()
+        assert not account.account_dir.path.exists()
 
 
 async def test_an_account_that_is_being_removed_takes_no_orders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing starts a worker in a home that is about to be renamed; a second removal is told so."""
+    """Nothing starts a worker in a directory that is about to be renamed; a second removal is refused."""
     gate = asyncio.Event()
 
     async def wait(_account: Account) -> None:
@@ -390,7 +390,7 @@ async def test_a_removal_continues_without_its_caller(
         await asyncio.wait([removing])
         gate.set()
         await until(lambda: not world.accounts.all(), "its end")
-        assert [one.id for one in world.homes.removed()] == [account.id]
+        assert [one.id for one in world.account_dirs.removed()] == [account.id]
 
 
 async def test_a_removed_account_whose_names_are_taken_stays_removed(tmp_path: Path) -> None:
@@ -401,7 +401,7 @@ async def test_a_removed_account_whose_names_are_taken_stays_removed(tmp_path: P
         await world.accounts.add("shop", ident="second")
         with pytest.raises(Conflict, match="account second already has the name 'shop'"):
             await world.accounts.restore("first")
-        assert [one.id for one in world.homes.removed()] == ["first"]
+        assert [one.id for one in world.account_dirs.removed()] == ["first"]
         await world.accounts.rename("second", "other")
         assert (await world.accounts.restore("first")).card.phone == "+15550000001"
 
@@ -427,15 +427,15 @@ async def test_a_damaged_spool_is_quarantined_and_the_account_goes_on(tmp_path: 
         account = await world.connected()
         await account.stop()
         await account.inbound.close()
-        account.home.spool_db.write_bytes(b"this is no database" * 300)
+        account.account_dir.spool_db.write_bytes(b"this is no database" * 300)
         for suffix in ("-wal", "-shm"):
-            account.home.spool_db.with_name(f"spool.db{suffix}").unlink(missing_ok=True)
+            account.account_dir.spool_db.with_name(f"spool.db{suffix}").unlink(missing_ok=True)
         await account.start()
         account.inbound.wake()
         await until(lambda: account.status.state == "connected", "connected")
         world.worker(account).receive(BOB, "hello")
         await until(lambda: account.inbound.recorded == 1, "the message")
-        assert list(account.home.path.glob("spool.db.damaged-*"))
+        assert list(account.account_dir.path.glob("spool.db.damaged-*"))
         assert any("set aside" in warning for warning in account.warnings)
 
 

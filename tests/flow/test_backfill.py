@@ -53,7 +53,7 @@ async def test_every_conversation_is_requested_once(tmp_path: Path) -> None:
         assert [one.chat for one in worker.asked] == [BOB, ANN]
         assert (run.total, run.done.threads, run.done.messages, run.done.errors) == (2, 2, 3, 0)
         assert account.card.backfill == run.done
-        assert account.home.card().backfill == run.done
+        assert account.account_dir.card().backfill == run.done
 
 
 async def test_no_more_than_requested(tmp_path: Path) -> None:

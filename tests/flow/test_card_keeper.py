@@ -21,15 +21,15 @@ CARD = AccountCard(id="acc-1", name="Shop", created_ms=5)
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> AccountDir:
+def account_dir(tmp_path: Path) -> AccountDir:
     """An account's."""
     return AccountDirs(tmp_path).create(CARD)
 
 
-def keeper_of(home: AccountDir, clock: ShiftedClock | None = None) -> CardKeeper:
+def keeper_of(account_dir: AccountDir, clock: ShiftedClock | None = None) -> CardKeeper:
     """As the daemon has one, on two threads."""
     clock = clock or ShiftedClock()
-    return CardKeeper(home, home.mended_card(), ThreadPool("cards", 2), Loops(clock), clock)
+    return CardKeeper(account_dir, account_dir.mended_card(), ThreadPool("cards", 2), Loops(clock), clock)
 
 
 class Disk:
@@ -41,37 +41,37 @@ class Disk:
         self.full = False
         write = AccountDir.write_card
 
-        def slowly(home: AccountDir, card: AccountCard) -> None:
+        def slowly(account_dir: AccountDir, card: AccountCard) -> None:
             self.written.append((card, threading.current_thread()))
             assert self.open.wait(PATIENT)
             if self.full:
                 raise StateUnwritable("cannot write the card: No space left on device")
-            write(home, card)
+            write(account_dir, card)
 
         monkeypatch.setattr(AccountDir, "write_card", slowly)
 
 
 async def test_what_happens_does_not_wait_for_the_disk(
-    home: AccountDir, monkeypatch: pytest.MonkeyPatch
+    account_dir: AccountDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts at once, another thread writes it, and the last of several is what is left."""
-    keeper, disk = keeper_of(home), Disk(monkeypatch)
+    keeper, disk = keeper_of(account_dir), Disk(monkeypatch)
     for number in range(5):
         keeper.note(push_name=f"name {number}")
         assert keeper.card.push_name == f"name {number}"
         await asyncio.sleep(0)
     disk.open.set()
     await keeper.settle()
-    assert home.card().push_name == "name 4"
+    assert account_dir.card().push_name == "name 4"
     assert threading.main_thread() not in [thread for _, thread in disk.written]
     assert len(disk.written) <= 2
 
 
 async def test_an_order_and_what_happens_meanwhile_are_both_kept(
-    home: AccountDir, monkeypatch: pytest.MonkeyPatch
+    account_dir: AccountDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One version after the other: none is written over by one that was made before it."""
-    keeper, disk = keeper_of(home), Disk(monkeypatch)
+    keeper, disk = keeper_of(account_dir), Disk(monkeypatch)
     keeper.note(push_name="before")
     order = asyncio.create_task(keeper.change(name="Renamed"))
     await until(lambda: disk.written, "a write has begun")
@@ -80,7 +80,7 @@ async def test_an_order_and_what_happens_meanwhile_are_both_kept(
     disk.open.set()
     await order
     await keeper.settle()
-    assert home.card() == keeper.card
+    assert account_dir.card() == keeper.card
     assert (keeper.card.name, keeper.card.push_name, keeper.card.lid) == (
         "Renamed",
         "before",
@@ -89,10 +89,10 @@ async def test_an_order_and_what_happens_meanwhile_are_both_kept(
 
 
 async def test_an_order_whose_asker_went_is_done(
-    home: AccountDir, monkeypatch: pytest.MonkeyPatch
+    account_dir: AccountDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread cannot be stopped, and the next version waits for it."""
-    keeper, disk = keeper_of(home), Disk(monkeypatch)
+    keeper, disk = keeper_of(account_dir), Disk(monkeypatch)
     order = asyncio.create_task(keeper.change(name="Renamed"))
     await until(lambda: disk.written, "the write has begun")
     order.cancel()
@@ -102,19 +102,19 @@ async def test_an_order_whose_asker_went_is_done(
     assert len(disk.written) == 1
     disk.open.set()
     await later
-    assert (home.card().name, home.card().lid) == ("Renamed", "1@lid")
+    assert (account_dir.card().name, account_dir.card().lid) == ("Renamed", "1@lid")
 
 
 async def test_an_order_that_the_disk_refuses_changes_nothing(
-    home: AccountDir, monkeypatch: pytest.MonkeyPatch
+    account_dir: AccountDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who gave it hears why; what had happened stays."""
-    keeper, disk = keeper_of(home), Disk(monkeypatch)
+    keeper, disk = keeper_of(account_dir), Disk(monkeypatch)
     disk.open.set()
     disk.full = True
     with pytest.raises(StateUnwritable):
         await keeper.change(name="Renamed")
-    assert keeper.card == home.card() == CARD
+    assert keeper.card == account_dir.card() == CARD
 
 
 async def test_what_the_disk_refuses_is_told_and_tried_again(
@@ -136,14 +136,14 @@ async def test_what_the_disk_refuses_is_told_and_tried_again(
         account.keeper.hurry()
         await until(lambda: not account.keeper.failure, "it is written")
         assert "card_unwritten" not in [one.code for one in problems_of(account)]
-        assert account.home.card().push_name == "new"
+        assert account.account_dir.card().push_name == "new"
 
 
 async def test_a_failure_ends_with_the_next_card_that_is_written(
-    home: AccountDir, monkeypatch: pytest.MonkeyPatch
+    account_dir: AccountDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An operator's change writes what was refused before, too: nothing is left to retry."""
-    keeper, disk = keeper_of(home), Disk(monkeypatch)
+    keeper, disk = keeper_of(account_dir), Disk(monkeypatch)
     disk.open.set()
     disk.full = True
     keeper.note(push_name="new")
@@ -152,7 +152,7 @@ async def test_a_failure_ends_with_the_next_card_that_is_written(
     disk.full = False
     await keeper.change(name="Renamed")
     await keeper.settle()
-    assert (home.card().name, home.card().push_name) == ("Renamed", "new")
+    assert (account_dir.card().name, account_dir.card().push_name) == ("Renamed", "new")
     assert not keeper.failure
 
 
@@ -168,4 +168,4 @@ async def test_what_happened_is_written_before_the_daemon_ends(
         disk.open.clear()
         account.keeper.note(push_name="last")
         asyncio.get_running_loop().call_later(0.2, disk.open.set)
-    assert account.home.card().push_name == "last"
+    assert account.account_dir.card().push_name == "last"

@@ -24,7 +24,7 @@ HERE = ImportOptions(directory="account_prod_1")
 
 def imports(world: World) -> Imports:
     """The daemon's parts for it."""
-    return Imports(world.accounts, world.homes, world.clock, lambda: "upload", bytes)
+    return Imports(world.accounts, world.account_dirs, world.clock, lambda: "upload", bytes)
 
 
 def brought(world: World, files: dict[str, bytes] | None = None) -> tuple[Imports, str]:
@@ -46,7 +46,7 @@ async def test_a_new_account_starts_at_once(tmp_path: Path) -> None:
         found, upload = brought(world)
         account, intent = await found.run(upload, HERE)
         assert (account.id, intent.existing) == ("account_prod_1", None)
-        card = account.home.card()
+        card = account.account_dir.card()
         assert (card.name, card.phone, card.enabled) == ("Shop", "+15550000001", True)
         assert card.jid == "15550000001:7@s.whatsapp.net"
         await until(lambda: account.status.state == "connected", "connected")
@@ -84,7 +84,7 @@ async def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
         await found.plan(upload, HERE)
-        assert list(world.homes.root.iterdir()) == []
+        assert list(world.account_dirs.root.iterdir()) == []
         await found.run(upload, HERE)
 
 
@@ -114,10 +114,10 @@ async def test_a_session_is_never_replaced(tmp_path: Path) -> None:
         with pytest.raises(Conflict, match="being paired"):
             await found.plan(upload, HERE)
         world.worker(account).scan()
-        before = account.home.session_db.read_bytes()
+        before = account.account_dir.session_db.read_bytes()
         with pytest.raises(Conflict, match="has a session already"):
             await found.run(upload, HERE)
-        assert account.home.session_db.read_bytes() == before
+        assert account.account_dir.session_db.read_bytes() == before
 
 
 async def test_a_pairing_that_starts_during_an_import_wins(
@@ -219,7 +219,7 @@ async def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(world.engine, "write_session", fail)
         with pytest.raises(EngineFailure):
             await found.run(upload, HERE)
-        assert list(world.homes.root.iterdir()) == []
+        assert list(world.account_dirs.root.iterdir()) == []
         assert world.accounts.all() == []
 
 
@@ -232,20 +232,20 @@ async def test_a_lease_lost_during_an_import(tmp_path: Path) -> None:
         with pytest.raises(Passive, match="nothing was changed"):
             await found.run(upload, HERE)
         (account,) = world.accounts.all()
-        assert not account.home.has_session()
+        assert not account.account_dir.has_session()
         assert account.worker is None
 
 
 async def test_a_directory_that_is_not_an_account_is_left_alone(tmp_path: Path) -> None:
     """A rename to it fails, and the error says what to do."""
     async with a_world(tmp_path) as world, world.leading():
-        (world.homes.root / "account_prod_1").mkdir()
-        (world.homes.root / "account_prod_1" / "notes").write_text("mine")
+        (world.account_dirs.root / "account_prod_1").mkdir()
+        (world.account_dirs.root / "account_prod_1" / "notes").write_text("mine")
         found, upload = brought(world)
         with pytest.raises(Conflict, match="is not an account"):
             await found.run(upload, HERE)
-        assert (world.homes.root / "account_prod_1" / "notes").read_text() == "mine"
-        assert not (world.homes.root / ".incoming").exists()
+        assert (world.account_dirs.root / "account_prod_1" / "notes").read_text() == "mine"
+        assert not (world.account_dirs.root / ".incoming").exists()
 
 
 def _stat(file: Path) -> os.stat_result | None:
@@ -264,7 +264,7 @@ def snapshots(world: World, to: Path, monkeypatch: pytest.MonkeyPatch) -> list[P
     taken: list[Path] = []
 
     def state() -> dict[Path, tuple[int, int]]:
-        files = {file: _stat(file) for file in sorted(world.homes.root.rglob("*"))}
+        files = {file: _stat(file) for file in sorted(world.account_dirs.root.rglob("*"))}
         return {file: (stat.st_mtime_ns, stat.st_size) for file, stat in files.items() if stat}
 
     def take() -> None:
@@ -273,7 +273,7 @@ def snapshots(world: World, to: Path, monkeypatch: pytest.MonkeyPatch) -> list[P
         # The account itself may write meanwhile, and a copy of half of that is not a state that a kill can leave.
         while before != (before := state()):
             shutil.rmtree(taken[-1], ignore_errors=True)
-            shutil.copytree(world.homes.root, taken[-1], copy_function=_copy)
+            shutil.copytree(world.account_dirs.root, taken[-1], copy_function=_copy)
 
     def around(call: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -307,7 +307,7 @@ async def test_a_kill_leaves_a_whole_account_or_none(
         async with a_world(sessions.parent) as world, world.leading():
             accounts = world.accounts.all()
             assert len(accounts) == 1 if existing else len(accounts) <= 1
-            paired = [a for a in accounts if world.engine.is_paired(a.home)]
+            paired = [a for a in accounts if world.engine.is_paired(a.account_dir)]
             assert existing or paired == accounts
             made += not paired
             if not paired:
@@ -315,7 +315,7 @@ async def test_a_kill_leaves_a_whole_account_or_none(
                 paired = [(await found.run(upload, HERE))[0]]
             await _connected(paired[0])
             assert paired[0].card.name == ("Front" if existing else "Shop")
-            assert list(world.homes.root.glob(".incoming/*/session.db")) == []
+            assert list(world.account_dirs.root.glob(".incoming/*/session.db")) == []
     assert 0 < made < len(left)
 
 

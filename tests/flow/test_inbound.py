@@ -68,7 +68,7 @@ async def test_a_burst_within_one_millisecond_keeps_its_order(tmp_path: Path) ->
             MessageReceived(f"ID{number}", BOB, BOB, 1000, Content(MessageKind.TEXT, str(number)))
             for number in range(1005)
         ]
-        spool = Spool.open(account.home.spool_db)
+        spool = Spool.open(account.account_dir.spool_db)
         rows = [(7, "message", event.id, b"", encode(event), "") for event in sent]
         spool.append_salvaged(rows, "elsewhere", Salvaged())
         spool.close()
@@ -121,7 +121,7 @@ async def test_inbound_goes_on_without_the_lease(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         async with world.leading():
             account = await world.connected()
-        spool = Spool.open(account.home.spool_db)
+        spool = Spool.open(account.account_dir.spool_db)
         async with world.leading():
             await until(lambda: account.status.state == "connected", "connected")
             world.worker(account).receive(BOB, "late")
@@ -133,7 +133,7 @@ async def test_an_untranslatable_event_is_kept_and_counted(tmp_path: Path) -> No
     """It stays raw in the spool, is shown in status, and delays no later row."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        spool = Spool.open(account.home.spool_db)
+        spool = Spool.open(account.account_dir.spool_db)
         spool.append(
             received_ms=1, kind="message", wa_id="", raw=b"?", event=None, reason="no words"
         )
@@ -209,7 +209,7 @@ async def test_a_cursor_that_cannot_be_read_skips_no_row(
 
         monkeypatch.setattr(world.store, "cursor", failing)
         await account.inbound.close()
-        for part in account.home.path.glob("spool.db*"):
+        for part in account.account_dir.path.glob("spool.db*"):
             part.unlink()
         append(account, text(77))
         await until(lambda: account.inbound.recorded == 6, "the message in the new spool")
@@ -316,7 +316,7 @@ async def test_lost_messages_are_known_to_status(tmp_path: Path) -> None:
 
 def append(account: Account, event: Event) -> None:
     """A row of the spool, as the worker writes it."""
-    spool = Spool.open(account.home.spool_db)
+    spool = Spool.open(account.account_dir.spool_db)
     spool.append(received_ms=1, kind="event", wa_id="", raw=b"", event=encode(event))
     spool.close()
     account.inbound.wake()
@@ -356,7 +356,7 @@ def text(number: int, at_ms: int = 1000) -> MessageReceived:
 
 def append_bytes(account: Account, event: bytes, raw: bytes = b"") -> None:
     """A row that an older or a broken worker wrote."""
-    spool = Spool.open(account.home.spool_db)
+    spool = Spool.open(account.account_dir.spool_db)
     spool.append(received_ms=1, kind="message", wa_id="BAD", raw=raw, event=event)
     spool.close()
     account.inbound.wake()
@@ -387,7 +387,7 @@ async def test_a_row_that_cannot_be_recorded_is_skipped(tmp_path: Path, bad: byt
         (item,) = await account.quarantine.items()
         assert item.name == "row 2: message BAD"
         assert item.reason
-        assert sorted(path.name for path in account.home.path.glob("*damaged*")) == []
+        assert sorted(path.name for path in account.account_dir.path.glob("*damaged*")) == []
 
 
 @pytest.mark.parametrize("received_ms", [2**62, 2**63 - 1, -(2**62), 10**15])
@@ -395,7 +395,7 @@ async def test_a_row_with_an_absurd_time_affects_no_other(tmp_path: Path, receiv
     """Rows arrive one after the other: one from the far future would block all later ones."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        spool = Spool.open(account.home.spool_db)
+        spool = Spool.open(account.account_dir.spool_db)
         bad = encode(text(1))
         spool.append(received_ms=received_ms, kind="message", wa_id="ID1", raw=b"", event=bad)
         spool.close()
@@ -508,7 +508,7 @@ async def test_a_store_with_a_fault_does_not_spin_over_a_row_without_changes(
             raise KeyError("a fault of ours")
 
         monkeypatch.setattr(world.store, "record", failing)
-        spool = Spool.open(account.home.spool_db)
+        spool = Spool.open(account.account_dir.spool_db)
         spool.append(received_ms=1, kind="x", wa_id="", raw=b"?", event=None, reason="no words")
         spool.close()
         account.inbound.wake()
@@ -585,7 +585,7 @@ async def test_a_salvage_that_fails_is_tried_again(
             account = world.accounts.find(account.id)
             await until(lambda: account.inbound.recorded == 1, "the other message")
             assert account.inbound.duplicates == 0
-    assert not list(account.home.path.glob("*.pending"))
+    assert not list(account.account_dir.path.glob("*.pending"))
 
 
 async def test_the_notice_of_a_copy_ends_with_it(tmp_path: Path) -> None:

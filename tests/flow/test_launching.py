@@ -58,7 +58,7 @@ def children() -> set[str]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> AccountDir:
+def account_dir(tmp_path: Path) -> AccountDir:
     """Of an account without a session."""
     found = AccountDir(tmp_path / "acc-1")
     found.path.mkdir()
@@ -101,22 +101,22 @@ POINTS = [no_socketpair, no_second_handle, no_fork, no_pidfd, no_stream, no_watc
 @pytest.mark.parametrize("number", SCARCE, ids=[errno.errorcode[number] for number in SCARCE])
 @pytest.mark.parametrize("point", POINTS)
 async def test_any_refusal_of_the_kernel_is_the_accounts_reason(
-    home: AccountDir, point: Callable[[pytest.MonkeyPatch, int], None], number: int
+    account_dir: AccountDir, point: Callable[[pytest.MonkeyPatch, int], None], number: int
 ) -> None:
     """A sentence, no process, no open handle; and the next start works."""
-    engine = NeonizeEngine(EngineOptions(media=home.path.parent / "media"))
+    engine = NeonizeEngine(EngineOptions(media=account_dir.path.parent / "media"))
     reports: list[Report] = []
     before, others = handles(), children()
     with pytest.MonkeyPatch.context() as patch:
         point(patch, number)
         with pytest.raises(EngineFailure, match="cannot start a worker") as caught:
-            await engine.launch(home, reports.append, 60.0)
+            await engine.launch(account_dir, reports.append, 60.0)
     if number == errno.EMFILE:
         assert "LimitNOFILE" in str(caught.value)
     await asyncio.sleep(0)  # transports close in the next turn of the loop
     assert children() <= others
     assert handles() == before
-    worker = await engine.launch(home, reports.append, 60.0)
+    worker = await engine.launch(account_dir, reports.append, 60.0)
     await worker.stop(0)
     assert reports == []
 
@@ -132,11 +132,11 @@ async def test_output_that_cannot_be_read_ends_the_worker(monkeypatch: pytest.Mo
     ours.close()
 
 
-async def test_a_cancelled_start_leaves_no_worker(home: AccountDir) -> None:
+async def test_a_cancelled_start_leaves_no_worker(account_dir: AccountDir) -> None:
     """The thread starts it all the same; then it is killed."""
-    engine = NeonizeEngine(EngineOptions(media=home.path.parent / "media"))
+    engine = NeonizeEngine(EngineOptions(media=account_dir.path.parent / "media"))
     before, others = handles(), children()
-    launching = asyncio.create_task(engine.launch(home, lambda report: None, 60.0))
+    launching = asyncio.create_task(engine.launch(account_dir, lambda report: None, 60.0))
     await asyncio.sleep(0)
     launching.cancel()
     await asyncio.gather(launching, return_exceptions=True)
@@ -182,22 +182,22 @@ def test_a_process_without_its_control_group_is_ended() -> None:
     ours.close()
 
 
-async def loaded(engine: NeonizeEngine, home: AccountDir) -> Worker:
+async def loaded(engine: NeonizeEngine, account_dir: AccountDir) -> Worker:
     """A worker that has loaded the library."""
     over = asyncio.Event()
     worker = await engine.launch(
-        home, lambda report: over.set() if isinstance(report, LibraryLoaded) else None, 60.0
+        account_dir, lambda report: over.set() if isinstance(report, LibraryLoaded) else None, 60.0
     )
     async with asyncio.timeout(30):
         await over.wait()
     return worker
 
 
-async def test_a_worker_has_lower_priority_than_the_daemon(home: AccountDir) -> None:
+async def test_a_worker_has_lower_priority_than_the_daemon(account_dir: AccountDir) -> None:
     """Once it has loaded: maximal niceness, and its session as nice as hundreds have to be."""
-    media = home.path.parent / "media"
+    media = account_dir.path.parent / "media"
     engine = NeonizeEngine(EngineOptions(media=media, accounts=lambda: 300))
-    worker = await loaded(engine, home)
+    worker = await loaded(engine, account_dir)
     assert worker.pid is not None
     weight = Path(f"/proc/{worker.pid}/autogroup")  # of whole sessions, if the kernel has it
     async with asyncio.timeout(30):
@@ -221,13 +221,13 @@ def test_all_workers_together_leave_the_daemon_its_share() -> None:
 
 
 async def test_a_worker_in_a_weighted_group_keeps_its_priority(
-    home: AccountDir, tmp_path: Path
+    account_dir: AccountDir, tmp_path: Path
 ) -> None:
     """Once is enough."""
     base = tmp_path / "wad.service"
     base.mkdir()
     engine = NeonizeEngine(EngineOptions(media=tmp_path / "media", groups=Groups(base, 0)))
-    worker = await loaded(engine, home)
+    worker = await loaded(engine, account_dir)
     assert worker.pid is not None
     assert os.getpriority(os.PRIO_PROCESS, worker.pid) == os.getpriority(os.PRIO_PROCESS, 0)
     assert (base / "worker-acc-1" / "cgroup.procs").read_text() == str(worker.pid)

@@ -54,7 +54,7 @@ async def test_it_moves(tmp_path: Path, known: Known) -> None:
         sealed = await exported(a, account)
         assert account.status.state == "elsewhere"
         assert account.status.reason.startswith("its session was exported on 20")
-        assert len(list(account.home.path.glob("session.db.exported-*"))) == 1
+        assert len(list(account.account_dir.path.glob("session.db.exported-*"))) == 1
     async with machine(tmp_path, known, "b") as b:
         there = await imported(b, sealed)
         await until(lambda: there.status.state == "connected", "connected")
@@ -92,10 +92,10 @@ async def test_a_session_that_ran_since_its_export_is_not_removed(tmp_path: Path
         await account.stop()
         moving = Moving(world.accounts, os.urandom)
         await moving.export(account, SECRET)
-        account.home.session_db.write_bytes(b"moved on")
+        account.account_dir.session_db.write_bytes(b"moved on")
         with pytest.raises(Conflict, match="has changed since"):
             await moving.finish_export(account)
-        assert account.home.session_db.exists()
+        assert account.account_dir.session_db.exists()
 
 
 async def test_without_a_session_there_is_nothing_to_export(tmp_path: Path) -> None:
@@ -181,10 +181,10 @@ async def test_an_import_that_outlives_the_term_starts_nothing(
             sealed = await exported(world, account)
             put = world.engine.put_session
 
-            def slowly(home: AccountDir, session: bytes) -> None:
+            def slowly(account_dir: AccountDir, session: bytes) -> None:
                 begun.set()
                 go.wait(PATIENT)
-                put(home, session)
+                put(account_dir, session)
 
             monkeypatch.setattr(world.engine, "put_session", slowly)
             importing = asyncio.create_task(imported(world, sealed))

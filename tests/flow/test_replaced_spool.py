@@ -109,7 +109,7 @@ async def test_another_file_is_told_and_read_from_its_first_row(
     """Its rows have numbers that count as recorded, were they those of the old file."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A", "B", "C")
-    change(account.home.spool_db)
+    change(account.account_dir.spool_db)
     async with running(tmp_path, "two") as (world, account):
         assert "inbox_gap" in codes(account)
         await receive(world, account, "D", "E")
@@ -121,12 +121,12 @@ async def test_an_older_copy_is_told_and_no_row_of_it_is_skipped_or_doubled(tmp_
     kept = tmp_path / "kept.db"
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A", "B")
-    shutil.copy(account.home.spool_db, kept)
+    shutil.copy(account.account_dir.spool_db, kept)
     async with running(tmp_path, "two") as (world, account):
         await receive(world, account, "C", "D", "E")
         assert "inbox_gap" not in codes(account)
-    remove(account.home.spool_db)
-    shutil.copy(kept, account.home.spool_db)
+    remove(account.account_dir.spool_db)
+    shutil.copy(kept, account.account_dir.spool_db)
     async with running(tmp_path, "three") as (world, account):
         (problem,) = [one for one in problems_of(account) if one.code == "inbox_gap"]
         assert "ends at row 2, and 5 rows were recorded" in problem.text
@@ -138,7 +138,7 @@ async def test_it_is_told_until_an_operator_has_seen_it(tmp_path: Path) -> None:
     """Also after restarts; it stands in the quarantine, and dropping it is to have seen it."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
-    cut(account.home.spool_db)
+    cut(account.account_dir.spool_db)
     for boot in ("two", "three"):
         async with running(tmp_path, boot) as (world, account):
             assert "inbox_gap" in codes(account)
@@ -156,10 +156,10 @@ async def test_an_empty_spool_beside_its_log_is_set_aside_with_it(tmp_path: Path
     """SQLite would delete the log, in which the newest rows are."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
-        log = account.home.spool_db.with_name("spool.db-wal")
+        log = account.account_dir.spool_db.with_name("spool.db-wal")
         data = log.read_bytes()
         assert data
-    cut(account.home.spool_db)
+    cut(account.account_dir.spool_db)
     log.write_bytes(data)
     async with running(tmp_path, "two") as (world, account):
         (aside,) = [
@@ -175,8 +175,8 @@ async def test_a_file_that_wad_sets_aside_itself_is_no_gap(tmp_path: Path) -> No
     """What is in the copy is told as such."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
-    remove(account.home.spool_db)
-    account.home.spool_db.write_bytes(b"this is no database" * 300)
+    remove(account.account_dir.spool_db)
+    account.account_dir.spool_db.write_bytes(b"this is no database" * 300)
     for boot in ("two", "three"):
         async with running(tmp_path, boot) as (world, account):
             await until(lambda: "set_aside" in codes(account), "the copy is told")
@@ -213,7 +213,7 @@ async def test_a_spool_that_is_taken_away_under_a_worker_loses_no_row(
     """What the worker writes goes into a file without a name: it is recorded, and the worker begins anew."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
-        change(account.home.spool_db)
+        change(account.account_dir.spool_db)
         before = world.worker(account)
         before.receive(BOB, "B", wa_id="B")
         await until(lambda: "inbox_gap" in codes(account), "it is told")
@@ -230,7 +230,7 @@ async def test_a_spool_that_is_emptied_under_a_worker_is_told(tmp_path: Path) ->
     """What comes after is recorded, and what was is."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
-        with account.home.spool_db.open("r+b") as file:
+        with account.account_dir.spool_db.open("r+b") as file:
             file.truncate(0)
         account.inbound.wake()
         await until(
@@ -247,7 +247,7 @@ async def test_a_stopped_accounts_spool_is_told_when_it_goes(tmp_path: Path) -> 
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
         await account.stop()
-        remove(account.home.spool_db)
+        remove(account.account_dir.spool_db)
         account.inbound.wake()
         await until(lambda: "inbox_gap" in codes(account), "it is told")
 
@@ -275,7 +275,7 @@ async def _try(directory: Path, steps: list[str]) -> None:
                 await receive(world, account, f"M{expected:03}", f"M{expected + 1:03}")
                 expected += 2
             assert len(await stored(world, account)) == expected
-            spool = account.home.spool_db
+            spool = account.account_dir.spool_db
         before = spool.read_bytes()
         match step:
             case "keep":

@@ -342,7 +342,7 @@ async def test_only_the_sending_session_has_proof(tmp_path: Path, again: str) ->
         entry, ident = await queue(world, account, BOB, "one"), account.id
         await world.store.settle(entry.id, claim, epoch=world.leader.epoch or 0)
         if again == "paired again":
-            account.home.session_db.unlink()
+            account.account_dir.session_db.unlink()
             await account.pair()
             await until(lambda: account.status.state == "connected", "connected")
     async with a_world(tmp_path, boot="again") as world, world.leading():

@@ -28,13 +28,13 @@ _MSG_FASTOPEN, _IPPROTO_MPTCP = 0x20000000, 262
 
 
 class Targets(NamedTuple):
-    """The targets.  `home` is its own account directory; `victim` is an unused file of the daemon's.
+    """The targets.  `account_dir` is its own account directory; `victim` is an unused file of the daemon's.
 
     `daemon` and `sibling` are processes, `group` a control group of another worker (or empty), `ports` may and may not
     be connected to.
     """
 
-    home: str
+    account_dir: str
     other: str
     state: str
     media: str
@@ -156,7 +156,7 @@ def _link(source: str, place: str, make: Callable[[str, str], None]) -> None:
 
 
 def _move_in(targets: Targets) -> None:
-    place = f"{targets.home}/moved"
+    place = f"{targets.account_dir}/moved"
     os.rename(targets.victim, place)
     os.rename(place, targets.victim)
 
@@ -168,7 +168,7 @@ def _unlink(targets: Targets) -> None:
 
 def _swap(targets: Targets) -> None:
     """RENAME_EXCHANGE of a file of its own with one of the daemon's."""
-    own = f"{targets.home}/own"
+    own = f"{targets.account_dir}/own"
     Path(own).write_text("x")
     _call(316, 276, -100, own.encode(), -100, targets.victim.encode(), 2)
     _call(316, 276, -100, own.encode(), -100, targets.victim.encode(), 2)
@@ -176,13 +176,13 @@ def _swap(targets: Targets) -> None:
 
 def _card(targets: Targets) -> str:
     """The card of the account whose worker this is, as the daemon reads it."""
-    home = Path(targets.home)
-    return str(home.parent / ".cards" / f"{home.name}.json")
+    account_dir = Path(targets.account_dir)
+    return str(account_dir.parent / ".cards" / f"{account_dir.name}.json")
 
 
 def _put(targets: Targets, place: str) -> None:
-    own = f"{targets.home}/put"
-    kept = f"{targets.home}/kept"
+    own = f"{targets.account_dir}/put"
+    kept = f"{targets.account_dir}/kept"
     Path(own).write_text("x")
     try:
         os.rename(place, kept)
@@ -301,7 +301,7 @@ ATTEMPTS: dict[str, Attempt] = {
     ),
     "list the accounts": lambda t: os.listdir(str(Path(t.other).parent)),
     "read another account over our own directory": lambda t: _open(
-        f"{t.home}/../{Path(t.other).name}/session.db"
+        f"{t.account_dir}/../{Path(t.other).name}/session.db"
     ),
     "read another account over /proc": lambda t: _open(f"/proc/self/root{t.other}/session.db"),
     "read our own card": lambda t: _open(_card(t)),
@@ -333,12 +333,12 @@ ATTEMPTS: dict[str, Attempt] = {
     "rename into our own directory": _move_in,
     "exchange with a file of our own": _swap,
     # --- our own directory
-    "make a symbolic link": lambda t: _link(t.victim, f"{t.home}/l", os.symlink),
-    "make a hard link": lambda t: _link(t.victim, f"{t.home}/h", os.link),
-    "make a directory": lambda t: _make(f"{t.home}/d", os.mkdir, os.rmdir),
-    "make a pipe": lambda t: _make(f"{t.home}/p", os.mkfifo, os.unlink),
-    "make a named socket": lambda t: _make(f"{t.home}/s", _named_socket, os.unlink),
-    "make our own files public": lambda t: os.chmod(t.home, 0o777),
+    "make a symbolic link": lambda t: _link(t.victim, f"{t.account_dir}/l", os.symlink),
+    "make a hard link": lambda t: _link(t.victim, f"{t.account_dir}/h", os.link),
+    "make a directory": lambda t: _make(f"{t.account_dir}/d", os.mkdir, os.rmdir),
+    "make a pipe": lambda t: _make(f"{t.account_dir}/p", os.mkfifo, os.unlink),
+    "make a named socket": lambda t: _make(f"{t.account_dir}/s", _named_socket, os.unlink),
+    "make our own files public": lambda t: os.chmod(t.account_dir, 0o777),
     # --- other processes
     **{
         f"{what} the {whom}": partial(_on, whom, attempt)
@@ -374,8 +374,8 @@ ATTEMPTS: dict[str, Attempt] = {
 }  # fmt: skip
 
 NEEDED: dict[str, Attempt] = {
-    "make, rename and delete files of our own": lambda t: _renamed(t.home),
-    "lengthen and shorten files of our own": lambda t: _resized(f"{t.home}/t"),
+    "make, rename and delete files of our own": lambda t: _renamed(t.account_dir),
+    "lengthen and shorten files of our own": lambda t: _resized(f"{t.account_dir}/t"),
     "read a file to send": lambda t: _open(f"{t.media}/{'0' * 64}"),
     "read /usr": lambda t: os.listdir("/usr"),
     "read certificates": lambda t: os.listdir("/etc/ssl/certs"),
@@ -390,10 +390,10 @@ NEEDED: dict[str, Attempt] = {
 """What a worker has to be able to do."""
 
 
-def _renamed(home: str) -> None:
-    Path(f"{home}/t").write_text("x")
-    os.rename(f"{home}/t", f"{home}/t2")
-    os.unlink(f"{home}/t2")
+def _renamed(account_dir: str) -> None:
+    Path(f"{account_dir}/t").write_text("x")
+    os.rename(f"{account_dir}/t", f"{account_dir}/t2")
+    os.unlink(f"{account_dir}/t2")
 
 
 def _resized(path: str) -> None:

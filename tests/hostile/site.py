@@ -42,7 +42,7 @@ def _take_over():
             hostile_attempts.tried(targets, each)
             for each in (hostile_attempts.ATTEMPTS, hostile_attempts.NEEDED)
         ]
-        Path(targets.home, "tried.json").write_text(json.dumps(tried))
+        Path(targets.account_dir, "tried.json").write_text(json.dumps(tried))
 
     link.DaemonSocket.__init__ = init
     landlock.abi = lambda: min(abi(), given["abi"])

@@ -39,7 +39,7 @@ async def _targets(world: World, sibling: dict[str, Any]) -> Targets:
         f" && echo picture > {_STATE}/media/{'0' * 64} && chown wad: {_STATE}/media/*"
     )
     return Targets(
-        home=f"{_STATE}/sessions/{shop['id']}", other=f"{_STATE}/sessions/{sibling['id']}",
+        account_dir=f"{_STATE}/sessions/{shop['id']}", other=f"{_STATE}/sessions/{sibling['id']}",
         state=_STATE, media=f"{_STATE}/media", victim=f"{_STATE}/victim",
         daemon=await world.pid(), sibling=sibling["worker"]["pid"],
         control="/run/wad/control.sock", notify="/run/systemd/notify",
@@ -55,12 +55,12 @@ async def _taken_over(world: World, targets: Targets, abi: int) -> list[dict[str
     found = site.files(shop["id"], targets, abi, (directory / "sitecustomize.py").read_text())
     for name, text in found.items():
         (directory / name).write_text(text)
-    await world.container.run(f"chmod -R a+rX {TRUST} && rm -f {targets.home}/{site.TRIED}")
+    await world.container.run(f"chmod -R a+rX {TRUST} && rm -f {targets.account_dir}/{site.TRIED}")
     await world.container.run("wadctl account stop shop && wadctl account start shop")
-    await world.container.until(f"test -s {targets.home}/{site.TRIED}", "the worker's attempts")
+    await world.container.until(f"test -s {targets.account_dir}/{site.TRIED}", "the worker's attempts")
     await world.connected()
     tried: list[dict[str, str]] = json.loads(
-        world.container.path(f"{targets.home}/{site.TRIED}").read_text()
+        world.container.path(f"{targets.account_dir}/{site.TRIED}").read_text()
     )
     return tried
 
@@ -97,7 +97,7 @@ async def worker_taken_over(world: World) -> None:
 async def worker_writes_what_does_not_end(world: World) -> None:
     """A session and a spool of views affect only their account: the daemon answers, and is not restarted."""
     shop = await world.wad.account("shop")
-    home, pid = f"{_STATE}/sessions/{shop['id']}", await world.pid()
+    account_dir, pid = f"{_STATE}/sessions/{shop['id']}", await world.pid()
     endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c WHERE x < 0"
     script = (
         "import sqlite3, sys\n"
@@ -110,7 +110,7 @@ async def worker_writes_what_does_not_end(world: World) -> None:
     )
     await world.write("/opt/spoil.py", script)
     await world.container.run(
-        f"runuser -u wad -- /usr/lib/wad/bin/python /opt/spoil.py {home}", timeout=60
+        f"runuser -u wad -- /usr/lib/wad/bin/python /opt/spoil.py {account_dir}", timeout=60
     )
     begun = time.monotonic()
     while time.monotonic() - begun < 1.5 * _WATCHDOG:

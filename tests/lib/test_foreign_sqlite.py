@@ -167,8 +167,8 @@ def test_writing_a_log_back_runs_nothing(tmp_path: Path) -> None:
 
 def test_who_compares_and_who_reads_names(tmp_path: Path) -> None:
     """The daemon's looks into both files end in an error that they know."""
-    home = AccountDir(tmp_path)
-    with closing(sqlite3.connect(home.session_db, isolation_level=None)) as db:
+    account_dir = AccountDir(tmp_path)
+    with closing(sqlite3.connect(account_dir.session_db, isolation_level=None)) as db:
         db.execute(
             "CREATE TABLE whatsmeow_message_secrets (our_jid, chat_jid, sender_jid, message_id, key)"
         )
@@ -178,14 +178,14 @@ def test_who_compares_and_who_reads_names(tmp_path: Path) -> None:
         db.execute(
             "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"
         )
-    a_spool(home.spool_db)
-    comparison, book = Comparison(home, SystemClock()), AddressBook(home, SystemClock())
-    with closing(sqlite3.connect(home.session_db, isolation_level=None)) as db:
+    a_spool(account_dir.spool_db)
+    comparison, book = Comparison(account_dir, SystemClock()), AddressBook(account_dir, SystemClock())
+    with closing(sqlite3.connect(account_dir.session_db, isolation_level=None)) as db:
         db.execute("DROP TABLE whatsmeow_message_secrets")
         db.execute("DROP TABLE whatsmeow_contacts")
         db.execute(f"CREATE VIEW whatsmeow_message_secrets AS {ENDLESS}")
         db.execute(f"CREATE VIEW whatsmeow_contacts (their_jid) AS {ENDLESS}")
-    for look in (comparison.run, book.check, lambda: session_db.identity(home.session_db)):
+    for look in (comparison.run, book.check, lambda: session_db.identity(account_dir.session_db)):
         with pytest.raises(WadError, match="is not the library's"):
             look()
 

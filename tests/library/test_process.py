@@ -106,9 +106,9 @@ async def test_a_workers_environment_and_files(
         assert not names & {b"ADMIN_TOKEN", b"PYTHONFAULTHANDLER"}
         ident = await line.bob.send_text(line.whatsapp, "hello")
         await line.stored([ident])
-        home = line.wad.home.path
-        modes = {path.name: path.stat().st_mode & 0o777 for path in (home, *home.iterdir())}
-        assert modes.pop(home.name) == 0o700
+        account_dir = line.wad.account_dir.path
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (account_dir, *account_dir.iterdir())}
+        assert modes.pop(account_dir.name) == 0o700
         assert {"session.db", "session.db-wal", "spool.db"} <= modes.keys()
         assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
 
@@ -139,7 +139,7 @@ async def test_how_it_opens_the_sessions_database(tmp_path: Path) -> None:
     """With a log, and transactions that others don't disturb; whatever the directory's path."""
     async with a_real_world(tmp_path / "ä #1?&%20=") as world, world.lead():
         line = await world.line()
-        path = line.wad.home.session_db
+        path = line.wad.account_dir.session_db
         with closing(sqlite3.connect(path)) as db:
             assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             assert db.execute("SELECT count(*) FROM whatsmeow_device").fetchone() == (1,)

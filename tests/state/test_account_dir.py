@@ -40,7 +40,7 @@ CARD = AccountCard(
 
 
 @pytest.fixture
-def homes(tmp_path: Path) -> AccountDirs:
+def account_dirs(tmp_path: Path) -> AccountDirs:
     """No accounts yet."""
     return AccountDirs(tmp_path)
 
@@ -102,79 +102,79 @@ def test_an_empty_or_missing_file_beside_its_log_is_padded(tmp_path: Path) -> No
 # --- cards ----------------------------------------------------------------------------------------
 
 
-def test_a_card_comes_back_whole(homes: AccountDirs) -> None:
+def test_a_card_comes_back_whole(account_dirs: AccountDirs) -> None:
     """Every field, and readable for people."""
-    home = homes.create(CARD)
-    assert home.card() == CARD
-    assert json.loads(home.card_file.read_text())["name"] == "Shop"
+    account_dir = account_dirs.create(CARD)
+    assert account_dir.card() == CARD
+    assert json.loads(account_dir.card_file.read_text())["name"] == "Shop"
 
 
-def test_a_home_is_private(homes: AccountDirs) -> None:
+def test_an_account_directory_is_private(account_dirs: AccountDirs) -> None:
     """Directory 0700, card 0600, whatever the umask."""
     before = os.umask(0)
     try:
-        home = homes.create(CARD)
+        account_dir = account_dirs.create(CARD)
     finally:
         os.umask(before)
-    assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
-    assert stat.S_IMODE(home.card_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(account_dir.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(account_dir.card_file.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b'{"id": "acc-1"}', b'{"id":"a","name":"\xff"}', b"[]"]
 )
-def test_a_damaged_card_is_made_anew(homes: AccountDirs, content: bytes) -> None:
+def test_a_damaged_card_is_made_anew(account_dirs: AccountDirs, content: bytes) -> None:
     """The account is still there: the session is what counts."""
-    home = homes.create(CARD)
-    home.card_file.write_bytes(content)
-    card = homes.get("acc-1").card()
+    account_dir = account_dirs.create(CARD)
+    account_dir.card_file.write_bytes(content)
+    card = account_dirs.get("acc-1").card()
     assert (card.id, card.name, card.enabled) == ("acc-1", "acc-1", False)
     assert "could not be read" in card.stopped_why
 
 
-def test_a_damaged_card_is_kept_beside_the_new_one(homes: AccountDirs) -> None:
+def test_a_damaged_card_is_kept_beside_the_new_one(account_dirs: AccountDirs) -> None:
     """Writing the card does not delete what an operator may still read."""
-    home = homes.create(CARD)
+    account_dir = account_dirs.create(CARD)
     for number in range(2):
-        home.card_file.write_text(f"half a ca{number}")
-        home.write_card(CARD)
-    assert home.card() == CARD
-    kept = sorted(path.read_text() for path in home.path.glob("account.json.damaged*"))
+        account_dir.card_file.write_text(f"half a ca{number}")
+        account_dir.write_card(CARD)
+    assert account_dir.card() == CARD
+    kept = sorted(path.read_text() for path in account_dir.path.glob("account.json.damaged*"))
     assert kept == ["half a ca0", "half a ca1"]
 
 
 @pytest.mark.parametrize("name", ["account.json", "account.json.new"])
 def test_a_card_is_written_whatever_is_in_the_place_of_its_copy(
-    homes: AccountDirs, name: str
+    account_dirs: AccountDirs, name: str
 ) -> None:
     """The copy is in the directory of a worker, which could refuse every order to its account."""
-    home = homes.create(CARD)
-    (home.path / name).unlink(missing_ok=True)
-    (home.path / name).mkdir()
-    (home.path / name / "file").touch()
-    home.write_card(AccountCard(id="acc-1", name="Renamed", enabled=False))
-    assert home.card().name == "Renamed"
-    homes.remove("acc-1", "20260101T000000Z")
-    (removed,) = homes.removed()
+    account_dir = account_dirs.create(CARD)
+    (account_dir.path / name).unlink(missing_ok=True)
+    (account_dir.path / name).mkdir()
+    (account_dir.path / name / "file").touch()
+    account_dir.write_card(AccountCard(id="acc-1", name="Renamed", enabled=False))
+    assert account_dir.card().name == "Renamed"
+    account_dirs.remove("acc-1", "20260101T000000Z")
+    (removed,) = account_dirs.removed()
     assert removed.card.name == "Renamed"
 
 
-def test_no_card_is_written_for_an_account_whose_directory_is_gone(homes: AccountDirs) -> None:
+def test_no_card_is_written_for_an_account_whose_directory_is_gone(account_dirs: AccountDirs) -> None:
     """It would count for the next directory that is brought here under this name."""
-    home = homes.create(CARD)
-    homes.remove("acc-1", "20260101T000000Z")
+    account_dir = account_dirs.create(CARD)
+    account_dirs.remove("acc-1", "20260101T000000Z")
     with pytest.raises(StateUnwritable):
-        home.write_card(CARD)
-    assert not home.card_file.exists()
+        account_dir.write_card(CARD)
+    assert not account_dir.card_file.exists()
 
 
 @pytest.mark.parametrize("kind", ["half", "directory", "pipe", "circle"])
 def test_a_damaged_card_is_set_aside_when_the_account_is_opened(
-    homes: AccountDirs, kind: str
+    account_dirs: AccountDirs, kind: str
 ) -> None:
     """The operator sees the copy, even if no other write of the card follows."""
-    home = homes.create(CARD)
-    file = home.card_file
+    account_dir = account_dirs.create(CARD)
+    file = account_dir.card_file
     file.unlink()
     match kind:
         case "half":
@@ -185,211 +185,211 @@ def test_a_damaged_card_is_set_aside_when_the_account_is_opened(
             os.mkfifo(file)
         case "circle":
             file.symlink_to(file.name)
-    assert home.mended_card().damage
-    assert home.mended_card() == (home.card(), "", "")
-    assert [copy.path.name for copy in copies(home.path)] == ["account.json.damaged"]
+    assert account_dir.mended_card().damage
+    assert account_dir.mended_card() == (account_dir.card(), "", "")
+    assert [copy.path.name for copy in copies(account_dir.path)] == ["account.json.damaged"]
     assert file.is_file()
 
 
-def test_a_name_that_deceives_is_escaped(homes: AccountDirs) -> None:
+def test_a_name_that_deceives_is_escaped(account_dirs: AccountDirs) -> None:
     """An old card may contain any name: it is shown escaped, and the file stays until the account is renamed."""
-    home = homes.create(AccountCard(id="shop", name="\x1b[31mShop\n\u202eevil"))
-    before = home.card_file.read_bytes()
-    assert home.card().name == "\\x1b[31mShop\\n\\u202eevil"
-    assert home.card_file.read_bytes() == before
+    account_dir = account_dirs.create(AccountCard(id="shop", name="\x1b[31mShop\n\u202eevil"))
+    before = account_dir.card_file.read_bytes()
+    assert account_dir.card().name == "\\x1b[31mShop\\n\\u202eevil"
+    assert account_dir.card_file.read_bytes() == before
 
 
-def test_a_card_of_another_account_does_not_take_its_place(homes: AccountDirs) -> None:
+def test_a_card_of_another_account_does_not_take_its_place(account_dirs: AccountDirs) -> None:
     """The directory's name is the id."""
-    home = homes.create(CARD)
-    home.card_file.write_text('{"id": "acc-9", "name": "Copied"}')
-    assert home.card() == AccountCard(id="acc-1", name="Copied")
-    home.write_card(AccountCard(id="acc-9", name="Written"))
-    assert json.loads(home.card_file.read_text())["id"] == "acc-1"
+    account_dir = account_dirs.create(CARD)
+    account_dir.card_file.write_text('{"id": "acc-9", "name": "Copied"}')
+    assert account_dir.card() == AccountCard(id="acc-1", name="Copied")
+    account_dir.write_card(AccountCard(id="acc-9", name="Written"))
+    assert json.loads(account_dir.card_file.read_text())["id"] == "acc-1"
 
 
 def test_a_card_that_cannot_be_written_leaves_the_old_one(
-    homes: AccountDirs, monkeypatch: pytest.MonkeyPatch
+    account_dirs: AccountDirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole or not at all."""
-    home = homes.create(CARD)
+    account_dir = account_dirs.create(CARD)
     monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC))
     with pytest.raises(StateUnwritable, match="No space left"):
-        home.write_card(AccountCard(id="acc-1", name="New"))
-    assert home.card() == CARD
+        account_dir.write_card(AccountCard(id="acc-1", name="New"))
+    assert account_dir.card() == CARD
 
 
 # --- accounts -------------------------------------------------------------------------------------
 
 
-def test_accounts_are_listed_by_id(homes: AccountDirs) -> None:
+def test_accounts_are_listed_by_id(account_dirs: AccountDirs) -> None:
     """Directories with a card; nothing else."""
     for ident in ("b", "a", "c"):
-        homes.create(AccountCard(id=ident, name=ident))
-    (homes.root / "empty").mkdir()
-    (homes.root / "Not An Id").mkdir()
-    (homes.root / "file").write_text("")
-    homes.remove("c", "20260101T000000Z")
-    assert [home.id for home in homes.all()] == ["a", "b"]
+        account_dirs.create(AccountCard(id=ident, name=ident))
+    (account_dirs.root / "empty").mkdir()
+    (account_dirs.root / "Not An Id").mkdir()
+    (account_dirs.root / "file").write_text("")
+    account_dirs.remove("c", "20260101T000000Z")
+    assert [account_dir.id for account_dir in account_dirs.all()] == ["a", "b"]
 
 
-def test_a_session_without_a_card_is_an_account(homes: AccountDirs) -> None:
+def test_a_session_without_a_card_is_an_account(account_dirs: AccountDirs) -> None:
     """A lost card does not lose a session."""
-    (homes.root / "acc-7").mkdir()
-    (homes.root / "acc-7" / "session.db").write_bytes(b"keys")
-    assert [home.id for home in homes.all()] == ["acc-7"]
-    card = homes.get("acc-7").card()
+    (account_dirs.root / "acc-7").mkdir()
+    (account_dirs.root / "acc-7" / "session.db").write_bytes(b"keys")
+    assert [account_dir.id for account_dir in account_dirs.all()] == ["acc-7"]
+    card = account_dirs.get("acc-7").card()
     assert (card.name, card.enabled) == ("acc-7", False)
     assert "missing" in card.stopped_why
 
 
 def test_no_directory_means_no_accounts(tmp_path: Path) -> None:
     """Before the first start."""
-    homes = AccountDirs(tmp_path / "nowhere")
-    assert homes.all() == []
-    assert homes.removed() == []
+    account_dirs = AccountDirs(tmp_path / "nowhere")
+    assert account_dirs.all() == []
+    assert account_dirs.removed() == []
 
 
 @pytest.mark.parametrize(("content", "there"), [(None, False), (b"", False), (b"keys", True)])
 def test_a_session_is_a_file_with_something_in_it(
-    homes: AccountDirs, content: bytes | None, there: bool
+    account_dirs: AccountDirs, content: bytes | None, there: bool
 ) -> None:
     """An empty file is what an interrupted pairing leaves."""
-    home = homes.create(CARD)
+    account_dir = account_dirs.create(CARD)
     if content is not None:
-        home.session_db.write_bytes(content)
-    assert home.has_session() is there
+        account_dir.session_db.write_bytes(content)
+    assert account_dir.has_session() is there
 
 
 @pytest.mark.parametrize("ident", ["nobody", "../etc", "", "A B", ".removed"])
 def test_an_unknown_account_is_an_error_that_names_the_known(
-    homes: AccountDirs, ident: str
+    account_dirs: AccountDirs, ident: str
 ) -> None:
     """Also for what cannot be an id; nothing outside the directory is looked at."""
-    homes.create(CARD)
+    account_dirs.create(CARD)
     with pytest.raises(UnknownAccount) as unknown:
-        homes.get(ident)
+        account_dirs.get(ident)
     assert "acc-1" in unknown.value.hint
 
 
-def test_an_id_is_taken_once(homes: AccountDirs) -> None:
+def test_an_id_is_taken_once(account_dirs: AccountDirs) -> None:
     """Creating never touches an account that is there."""
-    homes.create(CARD)
+    account_dirs.create(CARD)
     with pytest.raises(Conflict):
-        homes.create(AccountCard(id="acc-1", name="Other"))
-    assert homes.get("acc-1").card() == CARD
+        account_dirs.create(AccountCard(id="acc-1", name="Other"))
+    assert account_dirs.get("acc-1").card() == CARD
 
 
-def test_a_session_without_a_card_is_not_overwritten(homes: AccountDirs) -> None:
+def test_a_session_without_a_card_is_not_overwritten(account_dirs: AccountDirs) -> None:
     """It holds its id as well."""
-    (homes.root / "acc-1").mkdir()
-    (homes.root / "acc-1" / "session.db").write_bytes(b"keys")
+    (account_dirs.root / "acc-1").mkdir()
+    (account_dirs.root / "acc-1" / "session.db").write_bytes(b"keys")
     with pytest.raises(Conflict):
-        homes.create(CARD)
+        account_dirs.create(CARD)
 
 
-def test_a_directory_that_a_crash_left_is_used(homes: AccountDirs) -> None:
+def test_a_directory_that_a_crash_left_is_used(account_dirs: AccountDirs) -> None:
     """Killed between making the directory and writing the card: the same command works again."""
-    (homes.root / "acc-1").mkdir(mode=0o755)
-    home = homes.create(CARD)
-    assert home.card() == CARD
-    assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
+    (account_dirs.root / "acc-1").mkdir(mode=0o755)
+    account_dir = account_dirs.create(CARD)
+    assert account_dir.card() == CARD
+    assert stat.S_IMODE(account_dir.path.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("ident", ["../x", "A", "a__b", ""])
-def test_an_id_must_be_one(homes: AccountDirs, ident: str) -> None:
+def test_an_id_must_be_one(account_dirs: AccountDirs, ident: str) -> None:
     """It names a directory."""
     with pytest.raises(BadInput):
-        homes.create(AccountCard(id=ident, name="x"))
+        account_dirs.create(AccountCard(id=ident, name="x"))
 
 
 # --- putting away -----------------------------------------------------------------------------------
 
 
-def test_a_removed_account_can_be_brought_back(homes: AccountDirs) -> None:
+def test_a_removed_account_can_be_brought_back(account_dirs: AccountDirs) -> None:
     """Removal is a rename, everything in it included."""
-    home = homes.create(CARD)
-    home.session_db.write_bytes(b"keys")
-    path = homes.remove("acc-1", "20260101T000000Z")
-    assert path == homes.root / ".removed" / "acc-1.20260101T000000Z"
-    assert homes.all() == []
-    (removed,) = homes.removed()
+    account_dir = account_dirs.create(CARD)
+    account_dir.session_db.write_bytes(b"keys")
+    path = account_dirs.remove("acc-1", "20260101T000000Z")
+    assert path == account_dirs.root / ".removed" / "acc-1.20260101T000000Z"
+    assert account_dirs.all() == []
+    (removed,) = account_dirs.removed()
     assert (removed.id, removed.stamp, removed.path) == ("acc-1", "20260101T000000Z", path)
     assert removed.card == CARD
-    again = homes.restore(removed)
+    again = account_dirs.restore(removed)
     assert (again.card(), again.session_db.read_bytes()) == (CARD, b"keys")
-    assert homes.removed() == []
+    assert account_dirs.removed() == []
 
 
-def test_the_latest_removal_is_restored(homes: AccountDirs) -> None:
+def test_the_latest_removal_is_restored(account_dirs: AccountDirs) -> None:
     """Of several under one id, also within one second."""
     for number in range(3):
-        homes.create(AccountCard(id="acc-1", name=f"n{number}"))
-        homes.remove("acc-1", "20260101T000000Z")
-    homes.create(AccountCard(id="acc-10", name="other"))
-    homes.remove("acc-10", "20990101T000000Z")
-    assert [removed.card.name for removed in homes.removed()] == ["n0", "n1", "n2", "other"]
-    assert homes.restore(homes.removed()[2]).card().name == "n2"
+        account_dirs.create(AccountCard(id="acc-1", name=f"n{number}"))
+        account_dirs.remove("acc-1", "20260101T000000Z")
+    account_dirs.create(AccountCard(id="acc-10", name="other"))
+    account_dirs.remove("acc-10", "20990101T000000Z")
+    assert [removed.card.name for removed in account_dirs.removed()] == ["n0", "n1", "n2", "other"]
+    assert account_dirs.restore(account_dirs.removed()[2]).card().name == "n2"
 
 
 @pytest.mark.parametrize("left", ["account.json", "session.db", "spool.db"])
-def test_restoring_never_replaces_an_account(homes: AccountDirs, left: str) -> None:
+def test_restoring_never_replaces_an_account(account_dirs: AccountDirs, left: str) -> None:
     """A present account with the id stays."""
-    homes.create(CARD)
-    homes.remove("acc-1", "20260101T000000Z")
-    (homes.root / "acc-1").mkdir()
-    (homes.root / "acc-1" / left).write_bytes(b"something")
+    account_dirs.create(CARD)
+    account_dirs.remove("acc-1", "20260101T000000Z")
+    (account_dirs.root / "acc-1").mkdir()
+    (account_dirs.root / "acc-1" / left).write_bytes(b"something")
     with pytest.raises(Conflict):
-        homes.restore(homes.removed()[0])
-    assert (homes.root / "acc-1" / left).read_bytes() == b"something"
-    assert len(homes.removed()) == 1
+        account_dirs.restore(account_dirs.removed()[0])
+    assert (account_dirs.root / "acc-1" / left).read_bytes() == b"something"
+    assert len(account_dirs.removed()) == 1
 
 
-def test_removing_needs_an_account(homes: AccountDirs) -> None:
+def test_removing_needs_an_account(account_dirs: AccountDirs) -> None:
     """There must be something to put away."""
     with pytest.raises(UnknownAccount):
-        homes.remove("acc-1", "20260101T000000Z")
+        account_dirs.remove("acc-1", "20260101T000000Z")
 
 
-def test_a_damaged_database_is_set_aside_with_its_log(homes: AccountDirs) -> None:
+def test_a_damaged_database_is_set_aside_with_its_log(account_dirs: AccountDirs) -> None:
     """Renamed, never deleted; the three files belong together."""
-    home = homes.create(CARD)
+    account_dir = account_dirs.create(CARD)
     for suffix in ("", "-wal", "-shm"):
-        home.spool_db.with_name(f"spool.db{suffix}").write_text(f"contents{suffix}")
-    aside = home.set_aside(home.spool_db, "20260101T000000Z")
-    assert aside == home.path / "spool.db.damaged-20260101T000000Z"
-    found = {path.name: path.read_text() for path in home.path.glob("spool.db*")}
+        account_dir.spool_db.with_name(f"spool.db{suffix}").write_text(f"contents{suffix}")
+    aside = account_dir.set_aside(account_dir.spool_db, "20260101T000000Z")
+    assert aside == account_dir.path / "spool.db.damaged-20260101T000000Z"
+    found = {path.name: path.read_text() for path in account_dir.path.glob("spool.db*")}
     assert found == {
         f"{aside.name}{suffix}": f"contents{suffix}" for suffix in ("", "-wal", "-shm")
     }
 
 
-def test_setting_aside_twice_keeps_both(homes: AccountDirs) -> None:
+def test_setting_aside_twice_keeps_both(account_dirs: AccountDirs) -> None:
     """Also within one second, and also without a log."""
-    home = homes.create(CARD)
+    account_dir = account_dirs.create(CARD)
     names = set()
     for number in range(2):
-        home.session_db.write_text(f"contents {number}")
-        names.add(home.set_aside(home.session_db, "20260101T000000Z"))
+        account_dir.session_db.write_text(f"contents {number}")
+        names.add(account_dir.set_aside(account_dir.session_db, "20260101T000000Z"))
     assert sorted(path.read_text() for path in names) == ["contents 0", "contents 1"]
-    assert not home.session_db.exists()
+    assert not account_dir.session_db.exists()
 
 
 def test_setting_aside_half_way_parts_nothing(
-    homes: AccountDirs, monkeypatch: pytest.MonkeyPatch
+    account_dirs: AccountDirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before the old names go: the database still has its log."""
-    home = homes.create(CARD)
+    account_dir = account_dirs.create(CARD)
     for suffix in ("", "-wal"):
-        home.spool_db.with_name(f"spool.db{suffix}").write_text(f"contents{suffix}")
+        account_dir.spool_db.with_name(f"spool.db{suffix}").write_text(f"contents{suffix}")
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", failing(errno.EIO))
         with pytest.raises(StateUnwritable):
-            home.set_aside(home.spool_db, "s")
-    assert home.spool_db.with_name("spool.db-wal").read_text() == "contents-wal"
-    aside = home.set_aside(home.spool_db, "s")
+            account_dir.set_aside(account_dir.spool_db, "s")
+    assert account_dir.spool_db.with_name("spool.db-wal").read_text() == "contents-wal"
+    aside = account_dir.set_aside(account_dir.spool_db, "s")
     assert aside.with_name(aside.name + "-wal").read_text() == "contents-wal"
-    assert not home.spool_db.exists()
+    assert not account_dir.spool_db.exists()
 
 
 # --- locks ----------------------------------------------------------------------------------------
@@ -405,16 +405,16 @@ def test_one_daemon_has_the_directory(tmp_path: Path) -> None:
         assert "boot-3" in (tmp_path / "wad.lock").read_text()
 
 
-def test_one_worker_has_an_account(homes: AccountDirs) -> None:
+def test_one_worker_has_an_account(account_dirs: AccountDirs) -> None:
     """Until its descriptor is closed."""
-    home = homes.create(CARD)
-    fd = lock_account(home)
+    account_dir = account_dirs.create(CARD)
+    fd = lock_account(account_dir)
     with pytest.raises(
         AnotherDaemon, match=rf"another worker \(pid {os.getpid()}\) has locked account acc-1"
     ):
-        lock_account(home)
+        lock_account(account_dir)
     os.close(fd)
-    os.close(lock_account(home))
+    os.close(lock_account(account_dir))
 
 
 _HOLDER = """
@@ -482,86 +482,86 @@ def test_a_disk_that_refuses_is_unwritable(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_home_on_a_full_disk_is_unwritable(
-    homes: AccountDirs, monkeypatch: pytest.MonkeyPatch
+def test_an_account_directory_on_a_full_disk_is_unwritable(
+    account_dirs: AccountDirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Creation raises an error, and can be repeated."""
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", failing(errno.ENOSPC))
         with pytest.raises(StateUnwritable):
-            homes.create(CARD)
-    assert homes.create(CARD).card() == CARD
+            account_dirs.create(CARD)
+    assert account_dirs.create(CARD).card() == CARD
 
 
-def test_a_home_has_its_paths(tmp_path: Path) -> None:
+def test_an_account_directory_has_its_paths(tmp_path: Path) -> None:
     """The layout, in one place."""
-    home = AccountDir(tmp_path / "acc-1")
-    assert home.id == "acc-1"
-    names = [path.name for path in (home.session_db, home.spool_db, home.lock_file)]
+    account_dir = AccountDir(tmp_path / "acc-1")
+    assert account_dir.id == "acc-1"
+    names = [path.name for path in (account_dir.session_db, account_dir.spool_db, account_dir.lock_file)]
     assert names == ["session.db", "spool.db", "worker.lock"]
 
 
 # --- an account that is on its way in -------------------------------------------------------------
 
 
-def test_what_is_incoming_is_no_account_until_it_settles(homes: AccountDirs) -> None:
+def test_what_is_incoming_is_no_account_until_it_settles(account_dirs: AccountDirs) -> None:
     """Then it is one, whole, and nothing of it is left where it was."""
-    with homes.incoming("acc-1") as incoming:
+    with account_dirs.incoming("acc-1") as incoming:
         incoming.write_card(CARD)
         incoming.session_db.write_bytes(b"session")
-        assert homes.all() == []
-        home = homes.settle(incoming)
-    assert [found.path for found in homes.all()] == [home.path]
-    assert home.session_db.read_bytes() == b"session"
-    assert [path.name for path in homes.root.iterdir()] == ["acc-1"]
+        assert account_dirs.all() == []
+        account_dir = account_dirs.settle(incoming)
+    assert [found.path for found in account_dirs.all()] == [account_dir.path]
+    assert account_dir.session_db.read_bytes() == b"session"
+    assert [path.name for path in account_dirs.root.iterdir()] == ["acc-1"]
 
 
-def test_what_a_crash_left_of_an_incoming_account_goes_with_the_next(homes: AccountDirs) -> None:
+def test_what_a_crash_left_of_an_incoming_account_goes_with_the_next(account_dirs: AccountDirs) -> None:
     """It is a copy: the one thing here that is deleted."""
-    left = homes.root / ".incoming" / "acc-1" / "session.db"
+    left = account_dirs.root / ".incoming" / "acc-1" / "session.db"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half a session")
-    with homes.incoming("acc-1") as incoming:
+    with account_dirs.incoming("acc-1") as incoming:
         assert list(incoming.path.iterdir()) == []
         assert stat.S_IMODE(incoming.path.stat().st_mode) == 0o700
 
 
-def test_an_incoming_account_takes_nobodys_place(homes: AccountDirs) -> None:
+def test_an_incoming_account_takes_nobodys_place(account_dirs: AccountDirs) -> None:
     """Neither an account's nor that of other files."""
-    homes.create(CARD)
-    (homes.root / "acc-2").mkdir()
-    (homes.root / "acc-2" / "notes").touch()
+    account_dirs.create(CARD)
+    (account_dirs.root / "acc-2").mkdir()
+    (account_dirs.root / "acc-2" / "notes").touch()
     for ident in ("acc-1", "acc-2"):
-        with homes.incoming(ident) as incoming:
+        with account_dirs.incoming(ident) as incoming:
             incoming.session_db.touch()
             with pytest.raises(Conflict):
-                homes.settle(incoming)
+                account_dirs.settle(incoming)
 
 
-def test_a_file_without_a_session_makes_way_for_one(homes: AccountDirs) -> None:
+def test_a_file_without_a_session_makes_way_for_one(account_dirs: AccountDirs) -> None:
     """It is renamed, with its log, and not overwritten."""
-    home = homes.create(CARD)
-    home.session_db.write_bytes(b"tables")
-    home.session_db.with_name("session.db-wal").write_bytes(b"log")
-    (homes.root / "new.db").write_bytes(b"session")
-    home.take_session(homes.root / "new.db", "20260101T000000Z")
-    assert home.session_db.read_bytes() == b"session"
-    assert not home.session_db.with_name("session.db-wal").exists()
-    (aside,) = home.path.glob("session.db.unpaired-*Z")
+    account_dir = account_dirs.create(CARD)
+    account_dir.session_db.write_bytes(b"tables")
+    account_dir.session_db.with_name("session.db-wal").write_bytes(b"log")
+    (account_dirs.root / "new.db").write_bytes(b"session")
+    account_dir.take_session(account_dirs.root / "new.db", "20260101T000000Z")
+    assert account_dir.session_db.read_bytes() == b"session"
+    assert not account_dir.session_db.with_name("session.db-wal").exists()
+    (aside,) = account_dir.path.glob("session.db.unpaired-*Z")
     assert aside.read_bytes() == b"tables"
 
 
 def test_a_place_that_cannot_be_written_is_told(
-    homes: AccountDirs, monkeypatch: pytest.MonkeyPatch
+    account_dirs: AccountDirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For each step of an account's way in."""
-    home = homes.create(CARD)
-    with homes.incoming("acc-2") as incoming, monkeypatch.context() as patched:
+    account_dir = account_dirs.create(CARD)
+    with account_dirs.incoming("acc-2") as incoming, monkeypatch.context() as patched:
         patched.setattr(Path, "rename", failing(errno.EROFS))
         with pytest.raises(StateUnwritable):
-            homes.settle(incoming)
+            account_dirs.settle(incoming)
         with pytest.raises(StateUnwritable):
-            home.take_session(incoming.session_db, "20260101T000000Z")
+            account_dir.take_session(incoming.session_db, "20260101T000000Z")
     monkeypatch.setattr(Path, "mkdir", failing(errno.ENOSPC))
-    with pytest.raises(StateUnwritable), homes.incoming("acc-3"):
+    with pytest.raises(StateUnwritable), account_dirs.incoming("acc-3"):
         pass

@@ -87,10 +87,10 @@ async def test_a_stopped_account_whose_card_is_lost_stays_stopped(
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
-        file = account.home.card_file
+        file = account.account_dir.card_file
     if damage == "gone":
         file.unlink()
-        account.home.card_copy.unlink()
+        account.account_dir.card_copy.unlink()
     else:
         file.write_text(damage)
     for _ in range(2):
@@ -110,13 +110,13 @@ async def test_a_stopped_account_is_settled_by_stopping_it(tmp_path: Path) -> No
     """Then it is stopped by an operator like any other."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        (account.home.card_file).write_text("{")
+        (account.account_dir.card_file).write_text("{")
     async with a_world(tmp_path, boot="again") as world, world.leading():
         account = world.accounts.find(account.id)
         await account.stop()
         assert account.status.reason == "stopped by the operator"
         assert [one.code for one in account.problems if one.code == "stopped_unsure"] == []
-        assert not account.home.card().stopped_why
+        assert not account.account_dir.card().stopped_why
 
 
 async def test_a_card_that_cannot_be_read_now_is_left_as_it_is(
@@ -126,7 +126,7 @@ async def test_a_card_that_cannot_be_read_now_is_left_as_it_is(
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.keeper.settle()
-        file, before = account.home.card_file, account.home.card()
+        file, before = account.account_dir.card_file, account.account_dir.card()
 
     without_waiting = files._without_waiting
 
@@ -143,8 +143,8 @@ async def test_a_card_that_cannot_be_read_now_is_left_as_it_is(
             assert "Too many open files" in account.status.reason
             with pytest.raises(StateUnwritable, match="Too many open files"):
                 await account.rename("another")
-        assert [path.name for path in account.home.path.glob("account.json*")] == ["account.json"]
-    assert account.home.card() == before
+        assert [path.name for path in account.account_dir.path.glob("account.json*")] == ["account.json"]
+    assert account.account_dir.card() == before
     async with a_world(tmp_path, boot="again") as world, world.leading():
         account = world.accounts.find(account.id)
         await until(lambda: account.status.state is State.CONNECTED, "it runs")
@@ -167,13 +167,13 @@ async def test_what_a_worker_writes_beside_its_session_is_not_believed(
         await world.connected("other", "+15550000002")
         await account.keeper.settle()
         before = account.card
-        account.home.card_copy.write_text(json.dumps(forged))
+        account.account_dir.card_copy.write_text(json.dumps(forged))
         if moved == "remove":
             await world.accounts.remove(account.id)
             account = await world.accounts.restore(account.id)
         if moved == "write":
             await account.rename("shop")
-        assert account.home.card() == account.card == before
+        assert account.account_dir.card() == account.card == before
     async with a_world(tmp_path, boot="again") as world, world.leading():
         account = world.accounts.find("shop")
         await until(lambda: account.status.state is State.CONNECTED, "it runs")
@@ -187,25 +187,25 @@ async def test_the_card_of_a_directory_that_was_brought_here_is_taken_over(tmp_p
         account = await world.connected()
         await account.keeper.settle()
         before = account.card
-    account.home.card_file.unlink()
+    account.account_dir.card_file.unlink()
     async with a_world(tmp_path, boot="again") as world:
         account = world.accounts.find("shop")
         assert account.card == before
-        account.home.card_copy.write_text("{}")
-        assert account.home.card() == before
+        account.account_dir.card_copy.write_text("{}")
+        assert account.account_dir.card() == before
 
 
 def test_what_a_crash_left_of_a_card_does_not_count_for_the_next_account(tmp_path: Path) -> None:
     """A card without its directory."""
-    homes = AccountDirs(tmp_path)
-    first = homes.create(CARD)
+    account_dirs = AccountDirs(tmp_path)
+    first = account_dirs.create(CARD)
     left = first.card_file.read_bytes()
-    homes.remove("acc-1", "20260101T000000Z")
+    account_dirs.remove("acc-1", "20260101T000000Z")
     first.card_file.write_bytes(left)
-    assert homes.all() == []
-    (removed,) = homes.removed()
+    assert account_dirs.all() == []
+    (removed,) = account_dirs.removed()
     assert removed.card == CARD
-    assert homes.create(AccountCard(id="acc-1", name="Second")).card().name == "Second"
-    homes.remove("acc-1", "20260102T000000Z")
+    assert account_dirs.create(AccountCard(id="acc-1", name="Second")).card().name == "Second"
+    account_dirs.remove("acc-1", "20260102T000000Z")
     first.card_file.write_bytes(left)
-    assert homes.restore(homes.removed()[1]).card().name == "Second"
+    assert account_dirs.restore(account_dirs.removed()[1]).card().name == "Second"

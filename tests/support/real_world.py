@@ -96,7 +96,7 @@ class Line:
 
     def spooled(self, kind: str = "message") -> Counter[str]:
         """How often each message is in the durable inbox."""
-        path = self.wad.home.spool_db
+        path = self.wad.account_dir.spool_db
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             rows = db.execute("SELECT wa_id FROM events WHERE kind = ?", (kind,))
             return Counter(ident for (ident,) in rows)
@@ -104,7 +104,7 @@ class Line:
     @contextmanager
     def stuck(self) -> Iterator[None]:
         """Nothing can be stored: somebody else has the durable inbox."""
-        with closing(sqlite3.connect(self.wad.home.spool_db, isolation_level=None)) as db:
+        with closing(sqlite3.connect(self.wad.account_dir.spool_db, isolation_level=None)) as db:
             db.execute("BEGIN IMMEDIATE")
             yield
             db.execute("ROLLBACK")

@@ -60,7 +60,7 @@ class World:
     engine: SimulatorEngine
     store: Store
     bus: Bus
-    homes: AccountDirs
+    account_dirs: AccountDirs
     accounts: Accounts
     outbound: Outbound
     backfills: Backfills
@@ -144,9 +144,9 @@ async def a_world(
         instance,
         locations=places or LocalSessionRegistry(),
     )
-    homes = AccountDirs(sessions)
+    account_dirs = AccountDirs(sessions)
     numbers = itertools.count(1)
-    accounts = Accounts(homes, around, lambda: f"{next(numbers):08x}")
+    accounts = Accounts(account_dirs, around, lambda: f"{next(numbers):08x}")
     draws = itertools.count(1)
     outbound = Outbound(
         store,
@@ -180,7 +180,7 @@ async def a_world(
                 engine,
                 store,
                 bus,
-                homes,
+                account_dirs,
                 accounts,
                 outbound,
                 backfills,

@@ -143,7 +143,7 @@ async def test_a_session_that_is_cut_is_named(tmp_path: Path, log: bool) -> None
     async with a_real_world(tmp_path) as world:
         async with world.lead():
             line = await world.line()
-            file = line.wad.home.session_db
+            file = line.wad.account_dir.session_db
             beside = file.with_name("session.db-wal")
             data = beside.read_bytes()
             assert data

@@ -194,10 +194,10 @@ async def test_a_damaged_session(place: Path) -> None:
         daemon = system.daemon
         shown = await daemon.account("shop")
         await daemon.end()
-        home = daemon.state / "sessions" / shown["id"]
+        account_dir = daemon.state / "sessions" / shown["id"]
         for suffix in ("-wal", "-shm"):
-            (home / f"session.db{suffix}").unlink(missing_ok=True)
-        (home / "session.db").write_bytes(b"\x00no database" * 1000)
+            (account_dir / f"session.db{suffix}").unlink(missing_ok=True)
+        (account_dir / "session.db").write_bytes(b"\x00no database" * 1000)
         checks = await examined(daemon, "--full", code=2)
         assert ill(checks) == {"daemon": "FAIL", "sessions": "FAIL"}
         assert shown["id"] in checks["sessions"]["fix"][0]

@@ -166,16 +166,16 @@ async def test_an_operator_moves_without_a_qr_code(tmp_path: Path) -> None:
         await move.went_on_in_the_same_sessions()
 
         # The address book is read with the app-state key that came along.
-        home = daemon.state / "sessions" / IDENT
+        account_dir = daemon.state / "sessions" / IDENT
         await move.account.phone.share_app_state(contacts={move.bob.pn: "Bob from next door"})
         async with asyncio.timeout(30):
-            while "Bob from next door" not in contacts(home / "session.db"):
+            while "Bob from next door" not in contacts(account_dir / "session.db"):
                 await asyncio.sleep(0.05)
 
         assert everything_of(move.directory) == before
-        modes = {stat.S_IMODE(path.stat().st_mode) for path in home.iterdir()}
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in account_dir.iterdir()}
         assert modes == {0o600}
-        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        assert stat.S_IMODE(account_dir.stat().st_mode) == 0o700
 
         # It is an account like any other: it comes back after kill -9, and is not imported twice.
         again = await daemon.wadctl("account", "import-baileys", str(move.directory), "--yes")

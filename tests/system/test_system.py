@@ -259,15 +259,15 @@ async def test_a_hanging_worker_is_replaced(tmp_path: Path) -> None:
 async def test_a_damaged_file_of_one_account_is_set_aside(tmp_path: Path, name: str) -> None:
     """The account says so, the file is kept, the other account runs."""
     async with a_system(tmp_path) as system:
-        home = system.daemon.state / "sessions" / (await system.pair())["id"]
+        account_dir = system.daemon.state / "sessions" / (await system.pair())["id"]
         other = system.server.add_account("15550000002", name="Other")
         await system.daemon.call("accounts.add", name="other", phone="+15550000002")
         await other.phone.scan(await system.daemon.qr("other"))
         await system.daemon.wait_state("other", "connected")
         await system.daemon.end()
         for suffix in ("-wal", "-shm"):
-            (home / f"{name}{suffix}").unlink(missing_ok=True)
-        (home / name).write_bytes(b"\x00no database" * 1000)
+            (account_dir / f"{name}{suffix}").unlink(missing_ok=True)
+        (account_dir / name).write_bytes(b"\x00no database" * 1000)
         await system.daemon.start()
         await system.daemon.wait_state("other", "connected")
         if name == "session.db":
@@ -276,7 +276,7 @@ async def test_a_damaged_file_of_one_account_is_set_aside(tmp_path: Path, name: 
             await system.account.phone.scan(await system.daemon.qr("shop"))
         shown = await system.daemon.wait_state("shop", "connected")
         assert any("set aside" in warning for warning in shown["warnings"])
-        assert list(home.glob(f"{name}.damaged-*"))
+        assert list(account_dir.glob(f"{name}.damaged-*"))
         await system.receive("after it")
 
 

@@ -34,7 +34,7 @@ from tests.hostile import attempts
 from wad.worker.confinement.rules import Needs, code_paths, confine
 given, most = json.loads(sys.argv[1]), int(sys.argv[2])
 if most:
-    wants = Needs(Path(given["home"]), Path(given["media"]), code_paths(os.environ), os.environ)
+    wants = Needs(Path(given["account_dir"]), Path(given["media"]), code_paths(os.environ), os.environ)
     found = confine(wants, most)
     assert found.seccomp and found.landlock, found
     assert not found.missing, found
@@ -79,7 +79,7 @@ def targets(tmp_path: Path) -> Iterator[Targets]:
             listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             ports.append(listening.getsockname()[1])
         yield Targets(
-            home=str(state / "sessions" / "ours"), other=str(state / "sessions" / "other"),
+            account_dir=str(state / "sessions" / "ours"), other=str(state / "sessions" / "other"),
             state=str(state), media=str(state / "media"), victim=str(state / "victim"),
             daemon=sleepers[0].pid, sibling=sleepers[1].pid, control=str(state / "c"),
             notify=str(state / "c"), group="", allowed_port=ports[0], refused_port=ports[1],
@@ -215,7 +215,7 @@ def test_the_working_directory_is_not_readable(tmp_path: Path) -> None:
 
 def test_accounts_below_a_system_directory_are_reported(tmp_path: Path) -> None:
     """A state directory below /usr is reported with its consequence."""
-    wants = replace(WANTS, home=tmp_path / "sessions" / "a", code=[tmp_path])
+    wants = replace(WANTS, account_dir=tmp_path / "sessions" / "a", code=[tmp_path])
     found = rules.exposed(list(rules.rules(wants, 7)), wants)
     assert found == str(tmp_path)
     assert f"below {tmp_path}" in Confinement(7, True, (), found).missing

@@ -27,8 +27,8 @@ _SETTLED_NS: Final = 2_000_000_000
 class AddressBook:
     """The address book of one account.  Not for use from several threads."""
 
-    def __init__(self, home: AccountDir, clock: Clock) -> None:
-        self._home = home
+    def __init__(self, account_dir: AccountDir, clock: Clock) -> None:
+        self._account_dir = account_dir
         self._clock = clock
         self._seen = hash(frozenset())
         self._checked: tuple[int, ...] | None = None
@@ -41,7 +41,7 @@ class AddressBook:
         state = self._state()
         if state is not None and state == self._checked:
             return None
-        names = session_db.saved_names(self._home.session_db)
+        names = session_db.saved_names(self._account_dir.session_db)
         seen = hash(frozenset(names.items()))
         if seen == self._seen:
             self._checked = state
@@ -52,7 +52,7 @@ class AddressBook:
             for address, name in names.items()
             if (event := _event(address, name, now)) is not None
         }
-        with closing(Spool.open(self._home.spool_db)) as spool:
+        with closing(Spool.open(self._account_dir.spool_db)) as spool:
             newest = spool.tell_names(names, events)
         self._seen, self._checked = seen, state
         return newest
@@ -62,7 +62,7 @@ class AddressBook:
 
         Hundreds of idle accounts are checked every minute, and opening a database costs more than anything else here.
         """
-        file = self._home.session_db
+        file = self._account_dir.session_db
         found = []
         for path in (file, log_of(file)):
             try:

@@ -45,11 +45,11 @@ _PATH_OF_ID: Final = (1, 2, 2, 1, 1, 3)
 class Comparison:
     """The comparison for one run of a worker.  Not for use from several threads."""
 
-    def __init__(self, home: AccountDir, clock: Clock) -> None:
+    def __init__(self, account_dir: AccountDir, clock: Clock) -> None:
         """Record the end of the list before the library connects.  Raises Damaged, Unavailable, StateUnwritable."""
-        self._home = home
+        self._account_dir = account_dir
         self._clock = clock
-        with closing(Spool.open(home.spool_db)) as spool:
+        with closing(Spool.open(account_dir.spool_db)) as spool:
             self._end = self._read_end(spool)
             known = spool.mark()
             if known is None or known.listed > self._end.listed:
@@ -59,14 +59,14 @@ class Comparison:
     def _read_end(self, spool: Spool) -> ComparedUpTo:
         # In this order: a message that is listed later has its row after this end of the spool.
         seq = spool.last_seq()
-        return ComparedUpTo(session_db.newest_secret(self._home.session_db), seq)
+        return ComparedUpTo(session_db.newest_secret(self._account_dir.session_db), seq)
 
     def run(self) -> int | None:
         """Append a row for each lost message, once everything that waited has arrived and is stored.
 
         The newest row, or None if nothing was lost.  Raises as above.
         """
-        with closing(Spool.open(self._home.spool_db)) as spool:
+        with closing(Spool.open(self._account_dir.spool_db)) as spool:
             mark, up_to = spool.mark(), self._end
             self._end = self._read_end(spool)
             if mark is None or up_to.listed <= mark.listed:
@@ -81,14 +81,14 @@ class Comparison:
         if not lost:
             return None
         log.error(
-            "%d messages were decrypted and lost", len(lost), extra={"account": self._home.id}
+            "%d messages were decrypted and lost", len(lost), extra={"account": self._account_dir.id}
         )
         return newest
 
     def _missing(self, spool: Spool, mark: ComparedUpTo, up_to: int) -> list[ListedMessage]:
         listed = {
             one.wa_id: one
-            for one in session_db.messages_listed(self._home.session_db, mark.listed, up_to)
+            for one in session_db.messages_listed(self._account_dir.session_db, mark.listed, up_to)
             if _is_address(one.chat) and _is_address(one.sender)
         }
         missing = listed.keys() - spool.has_ids(listed)

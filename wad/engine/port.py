@@ -225,20 +225,20 @@ class Engine(Protocol):
         ...
 
     async def launch(
-        self, home: AccountDir, report: Callable[[Report], None], permit: float
+        self, account_dir: AccountDir, report: Callable[[Report], None], permit: float
     ) -> Worker:
         """Start the account's worker, with permission for `permit` seconds.  Raises EngineFailure, AnotherDaemon."""
         ...
 
-    def is_paired(self, home: AccountDir) -> bool:
+    def is_paired(self, account_dir: AccountDir) -> bool:
         """Whether there is a session on the disk.  Raises Damaged."""
         ...
 
-    def copy_session(self, home: AccountDir) -> bytes:
+    def copy_session(self, account_dir: AccountDir) -> bytes:
         """The whole session.  No worker may have it open.  Raises Damaged, Unavailable."""
         ...
 
-    def put_session(self, home: AccountDir, session: bytes) -> None:
+    def put_session(self, account_dir: AccountDir, session: bytes) -> None:
         """Write a session from `copy_session`; there must be none yet.  Raises BadInput, StateUnwritable."""
         ...
 
@@ -256,7 +256,7 @@ class Engine(Protocol):
         """
         ...
 
-    def sent_as(self, home: AccountDir, secret: bytes, mark: str) -> str | None:
+    def sent_as(self, account_dir: AccountDir, secret: bytes, mark: str) -> str | None:
         """The WhatsApp id under which an attempt with this secret may have been sent; None: it was not sent.
 
         `mark`: the session that sent it, as in `Identity.session`; empty if unknown.  Valid only once the account's

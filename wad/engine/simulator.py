@@ -43,10 +43,10 @@ from wad.state.spool import Spool
 _SESSION_MARK = b"a simulated session\n"
 
 
-def mark_of(home: AccountDir) -> str:
+def mark_of(account_dir: AccountDir) -> str:
     """The mark of a simulated session: each pairing creates another one."""
     try:
-        return home.session_db.read_bytes().hex()[-16:]
+        return account_dir.session_db.read_bytes().hex()[-16:]
     except FileNotFoundError:
         return ""
 
@@ -64,12 +64,12 @@ class SimulatorEngine:
         self.left: dict[bytes, str] = {}
 
     async def launch(
-        self, home: AccountDir, report: Callable[[Report], None], permit: float
+        self, account_dir: AccountDir, report: Callable[[Report], None], permit: float
     ) -> SimulatedWorker:
         """Start a simulated worker."""
-        worker = SimulatedWorker(self, home, report)
-        self.workers[home.id] = worker
-        if self.is_paired(home):
+        worker = SimulatedWorker(self, account_dir, report)
+        self.workers[account_dir.id] = worker
+        if self.is_paired(account_dir):
             asyncio.get_running_loop().call_soon(worker.log_in)
         else:
             asyncio.get_running_loop().call_soon(worker.show_qr)
@@ -77,17 +77,17 @@ class SimulatorEngine:
                 asyncio.get_running_loop().call_later(0.05, worker.scan)
         return worker
 
-    def is_paired(self, home: AccountDir) -> bool:
+    def is_paired(self, account_dir: AccountDir) -> bool:
         """Whether there is a simulated session on the disk."""
-        return home.session_db.exists()
+        return account_dir.session_db.exists()
 
-    def copy_session(self, home: AccountDir) -> bytes:
+    def copy_session(self, account_dir: AccountDir) -> bytes:
         """The simulated session."""
-        return home.session_db.read_bytes()
+        return account_dir.session_db.read_bytes()
 
-    def put_session(self, home: AccountDir, session: bytes) -> None:
+    def put_session(self, account_dir: AccountDir, session: bytes) -> None:
         """Write it unchanged."""
-        home.write_session(session)
+        account_dir.write_session(session)
 
     async def write_session(self, file: Path, session: Carried) -> None:
         """Write a simulated session, which has no keys: the account is paired."""
@@ -97,9 +97,9 @@ class SimulatorEngine:
         """Not supported: simulated events have no bytes of the library."""
         raise NotSupported("the simulator translates nothing")
 
-    def sent_as(self, home: AccountDir, secret: bytes, mark: str) -> str | None:
+    def sent_as(self, account_dir: AccountDir, secret: bytes, mark: str) -> str | None:
         """The id of a sent attempt."""
-        if secret not in self.left and mark and mark != mark_of(home):
+        if secret not in self.left and mark and mark != mark_of(account_dir):
             raise NotFound(
                 "the account was paired again since, and the new session has no record of it"
             )
@@ -122,12 +122,12 @@ class SimulatedWorker:
     dropped_output = ""
 
     def __init__(
-        self, engine: SimulatorEngine, home: AccountDir, report: Callable[[Report], None]
+        self, engine: SimulatorEngine, account_dir: AccountDir, report: Callable[[Report], None]
     ) -> None:
         self._engine = engine
-        self._home = home
+        self._account_dir = account_dir
         self._report = report
-        self._spool = Spool.open(home.spool_db)
+        self._spool = Spool.open(account_dir.spool_db)
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.sent: list[tuple[Jid, Outgoing, str]] = []
         self.result: SendResult | None = None
@@ -180,7 +180,7 @@ class SimulatedWorker:
 
     async def log_out(self) -> None:
         """Forget the device."""
-        self._home.session_db.unlink(missing_ok=True)
+        self._account_dir.session_db.unlink(missing_ok=True)
 
     async def stop(self, timeout: float) -> None:
         """End."""
@@ -191,21 +191,21 @@ class SimulatedWorker:
     def show_qr(self) -> None:
         """WhatsApp sends a QR code."""
         if not self.ended.done():
-            self._report(connection.QrShown(f"2@simulated-{self._home.id},noise,identity,adv,6"))
+            self._report(connection.QrShown(f"2@simulated-{self._account_dir.id},noise,identity,adv,6"))
 
     def scan(self) -> None:
         """The phone scans it."""
         if not self.ended.done():
-            self._home.session_db.write_bytes(_SESSION_MARK + os.urandom(8))
+            self._account_dir.session_db.write_bytes(_SESSION_MARK + os.urandom(8))
             self._report(connection.Paired())
             self.log_in()
 
     def log_in(self) -> None:
         """WhatsApp accepts the login."""
         if not self.ended.done():
-            number = self._home.card().phone.lstrip("+") or "15550009999"
+            number = self._account_dir.card().phone.lstrip("+") or "15550009999"
             jid, lid = f"{number}:1@s.whatsapp.net", f"9{number}:1@lid"
-            self._report(Identity(jid, lid, self._home.id, mark_of(self._home)))
+            self._report(Identity(jid, lid, self._account_dir.id, mark_of(self._account_dir)))
             self._report(connection.Connected())
 
     def receive(self, sender: Jid, text: str, *, wa_id: str = "", at_ms: int = 0) -> str:
@@ -220,7 +220,7 @@ class SimulatedWorker:
         """The worker ends."""
         if not self.ended.done():
             self._spool.close()
-            self._engine.workers.pop(self._home.id, None)
+            self._engine.workers.pop(self._account_dir.id, None)
             self.ended.set_result(why)
 
     def _append(self, event: Event, wa_id: str, at_ms: int) -> None:

@@ -58,7 +58,7 @@ class SupervisedWorker:
 
     def __init__(
         self,
-        home: AccountDir,
+        account_dir: AccountDir,
         process: Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -67,7 +67,7 @@ class SupervisedWorker:
         comparison: Comparison | None,
         spare: socket.socket | None = None,
     ) -> None:
-        self._home = home
+        self._account_dir = account_dir
         self._process = process
         self._frames = WorkerFrames(reader, writer, self._notice, spare)
         self._report = report
@@ -85,7 +85,7 @@ class SupervisedWorker:
         self.confinement: Confinement | None = None
         self.resolving: resolver_files.Signature | None = None
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._life = asyncio.create_task(self._live(), name=f"worker {home.id}")
+        self._life = asyncio.create_task(self._live(), name=f"worker {account_dir.id}")
 
     @property
     def pid(self) -> int | None:
@@ -123,7 +123,7 @@ class SupervisedWorker:
                 log.warning(
                     "the worker did not stop within %g s: killed",
                     timeout,
-                    extra={"account": self._home.id},
+                    extra={"account": self._account_dir.id},
                 )
             self._process.kill()
         await asyncio.shield(self.ended)
@@ -140,7 +140,7 @@ class SupervisedWorker:
         try:
             why = await self._supervise()
         except Exception as error:
-            self._loops.fault("worker", error, account=self._home.id)
+            self._loops.fault("worker", error, account=self._account_dir.id)
             self._process.kill()
             await self._process.ended
         finally:
@@ -150,7 +150,7 @@ class SupervisedWorker:
 
     async def _supervise(self) -> str:
         """Wait until it has ended and nothing uses its files any more; returns how it ended."""
-        account = self._home.id
+        account = self._account_dir.id
         listening = asyncio.create_task(
             self._frames.listen(self._process.ended), name=f"listen {account}"
         )
@@ -201,13 +201,13 @@ class SupervisedWorker:
         """Report a damaged file before the end.  A session is checked first: a worker's claim is not enough."""
         if self._damaged is None:
             return
-        if self._damaged.name == self._home.session_db.name:
+        if self._damaged.name == self._account_dir.session_db.name:
             try:
-                await readers().run(session.check, self._home.session_db)
+                await readers().run(session.check, self._account_dir.session_db)
             except Damaged:
                 pass
             except WadError as error:
-                log.warning("cannot check the session: %s", error, extra={"account": self._home.id})
+                log.warning("cannot check the session: %s", error, extra={"account": self._account_dir.id})
                 return
             else:
                 return
@@ -216,7 +216,7 @@ class SupervisedWorker:
     def _break_off(self, why: str) -> None:
         """Kill a worker that cannot be trusted any more."""
         if not self._frames.broken:
-            log.error("%s: killed", masked(why), extra={"account": self._home.id})
+            log.error("%s: killed", masked(why), extra={"account": self._account_dir.id})
             self._frames.broken, self._reason = True, why
         self._process.kill()
 
@@ -229,11 +229,11 @@ class SupervisedWorker:
             case notices.Guarantee(receipts, why):
                 self.receipts = receipts
                 if receipts is Receipts.EARLY:
-                    log.warning("%s", masked(_EARLY % why), extra={"account": self._home.id})
+                    log.warning("%s", masked(_EARLY % why), extra={"account": self._account_dir.id})
             case Confinement():
                 self.confinement = notice
                 if notice.missing:
-                    log.warning("%s", masked(notice.missing), extra={"account": self._home.id})
+                    log.warning("%s", masked(notice.missing), extra={"account": self._account_dir.id})
             case notices.PhoneRequestsUnsupported(why):
                 self.phone_requests_unsupported = why
                 self._report(LibraryLoaded())
@@ -244,7 +244,7 @@ class SupervisedWorker:
                     self._comparing = self._loops.once(
                         "lost messages",
                         self._check_session("lost messages", self._compare),
-                        account=self._home.id,
+                        account=self._account_dir.id,
                     )
             case FileDamaged(_, why):
                 self._reason, self._damaged = why, notice
@@ -253,11 +253,11 @@ class SupervisedWorker:
 
     async def _logged_in(self) -> None:
         try:
-            found = await readers().run(session.identity, self._home.session_db)
+            found = await readers().run(session.identity, self._account_dir.session_db)
             identity = notices.identity(*found)
         except WadError as error:
             # The next login reads the identity; the account is logged in all the same.
-            log.warning("cannot read the identity: %s", error, extra={"account": self._home.id})
+            log.warning("cannot read the identity: %s", error, extra={"account": self._account_dir.id})
         else:
             self._me = str(Jid.parse(identity.jid).bare()) if identity.jid else ""
             self._report(identity)
@@ -271,7 +271,7 @@ class SupervisedWorker:
             return None
         before = SystemClock().wall_ms() - REDELIVERY_MS
         newest = self._comparison.run()
-        session.prune_plaintexts(self._home.session_db, before)
+        session.prune_plaintexts(self._account_dir.session_db, before)
         return newest
 
     async def _check_session(self, what: str, check: Callable[[], int | None]) -> None:
@@ -279,16 +279,16 @@ class SupervisedWorker:
         try:
             newest = await readers().run(check)
         except WadError as error:  # the next check repeats it
-            log.warning("cannot check for %s: %s", what, error, extra={"account": self._home.id})
+            log.warning("cannot check for %s: %s", what, error, extra={"account": self._account_dir.id})
         except Exception as error:  # the account goes on without it
-            self._loops.fault(f"check for {what}", error, account=self._home.id)
+            self._loops.fault(f"check for {what}", error, account=self._account_dir.id)
         else:
             if newest is not None:
                 self._report(Spooled(newest))
 
     async def _check_names(self, loop: Loop) -> None:
         self._naming = loop
-        book = AddressBook(self._home, SystemClock())
+        book = AddressBook(self._account_dir, SystemClock())
         while not self._process.ended.done():
             await asyncio.wait([self._process.ended], timeout=_NAMES_EVERY)
             await self._check_session("contact names", book.check)
@@ -329,7 +329,7 @@ class SupervisedWorker:
                     raise
                 log.info(
                     "no answer for %g s, of which the worker waited %.0f s for a processor", timeout, waited,
-                    extra={"account": self._home.id},
+                    extra={"account": self._account_dir.id},
                 )  # fmt: skip
             else:
                 return
@@ -337,4 +337,4 @@ class SupervisedWorker:
     def _starved(self) -> float:
         """Seconds; a compromised worker can hide its own files, but its control group is the daemon's."""
         groups, pid = self._options.groups, self._process.pid
-        return max(starved_of(pid), 0.0 if groups is None else groups.starved(self._home.id))
+        return max(starved_of(pid), 0.0 if groups is None else groups.starved(self._account_dir.id))

@@ -74,7 +74,7 @@ class NeonizeWorker(SupervisedWorker):
         if self._frames.broken or self._process.ended.done():
             await asyncio.shield(self.ended)
         try:
-            found = await readers().run(session.sent_as, self._home.session_db, secret)
+            found = await readers().run(session.sent_as, self._account_dir.session_db, secret)
         except NotFound as gone:
             # Only the library's error text may still prove that nothing was sent.
             return (
@@ -139,7 +139,7 @@ class NeonizeWorker(SupervisedWorker):
 
     async def group_role(self, group: Jid) -> GroupRole:
         """The account's role in a group."""
-        owner = await readers().run(session.identity, self._home.session_db)
+        owner = await readers().run(session.identity, self._account_dir.session_db)
         me = [Jid.parse(address).user for address in (owner.jid, owner.lid) if address]
         answer = await self._call("group_role", str(group), me, timeout=_CALL_TIMEOUT)
         try:

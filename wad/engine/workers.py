@@ -70,14 +70,14 @@ class NeonizeEngine:
         return Receipts.EARLY if Receipts.EARLY in reported else Receipts.AFTER_STORE
 
     async def launch(
-        self, home: AccountDir, report: Callable[[Report], None], permit: float
+        self, account_dir: AccountDir, report: Callable[[Report], None], permit: float
     ) -> NeonizeWorker:
         """Start a worker; it sends its reports to `report`.  Raises EngineFailure.
 
         A refusal of the kernel (handles, memory, processes) affects only this account, and leaves nothing behind.
         """
         until = SystemClock().monotonic() + permit
-        launching = asyncio.ensure_future(self._threads.run(self._spawn, home, until))
+        launching = asyncio.ensure_future(self._threads.run(self._spawn, account_dir, until))
         try:
             started = await asyncio.shield(launching)
         except asyncio.CancelledError:
@@ -85,13 +85,13 @@ class NeonizeEngine:
             with suppress(EngineFailure):
                 (await launching).give_up()
             raise
-        return await self._watch(home, started, report)
+        return await self._watch(account_dir, started, report)
 
     async def _watch(
-        self, home: AccountDir, started: _Started, report: Callable[[Report], None]
+        self, account_dir: AccountDir, started: _Started, report: Callable[[Report], None]
     ) -> NeonizeWorker:
         def on_line(line: str) -> None:
-            log.debug("worker: %s", masked(line), extra={"account": home.id})
+            log.debug("worker: %s", masked(line), extra={"account": account_dir.id})
 
         try:
             reader, writer = await asyncio.open_connection(sock=started.ours)
@@ -101,7 +101,7 @@ class NeonizeEngine:
                 raise cannot_start(error) from error
             raise
         try:
-            process = Process(started.child, on_line, home.id)
+            process = Process(started.child, on_line, account_dir.id)
         except EngineFailure:
             writer.close()
             started.spare.close()
@@ -109,11 +109,11 @@ class NeonizeEngine:
 
         def on_report(what: Report) -> None:
             if isinstance(what, LibraryLoaded):  # only then: few load at a time
-                self._threads.post(self._lower_priority, home.id, process.pid)
+                self._threads.post(self._lower_priority, account_dir.id, process.pid)
             report(what)
 
         worker = NeonizeWorker(
-            home,
+            account_dir,
             process,
             reader,
             writer,
@@ -126,12 +126,12 @@ class NeonizeEngine:
         self._workers.add(worker)
         worker.ended.add_done_callback(lambda _ended: self._workers.discard(worker))
         if (groups := self._options.groups) is not None:
-            worker.ended.add_done_callback(lambda _ended: self._threads.post(groups.drop, home.id))
+            worker.ended.add_done_callback(lambda _ended: self._threads.post(groups.drop, account_dir.id))
         return worker
 
-    def _spawn(self, home: AccountDir, until: float) -> _Started:
+    def _spawn(self, account_dir: AccountDir, until: float) -> _Started:
         """Prepare the session's database, then start the process; on a thread.  Raises EngineFailure."""
-        comparison = self._prepare(home)
+        comparison = self._prepare(account_dir)
         seen = resolver_files.signature()
         try:
             open_files.check_left(_HANDLES)
@@ -145,14 +145,14 @@ class NeonizeEngine:
             theirs.close()
             raise cannot_start(error) from error
         argv = module_command(
-            "wad.worker.main", "--account", home.id, "--home", str(home.path),
+            "wad.worker.main", "--account", account_dir.id, "--account-dir", str(account_dir.path),
             "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--until", str(until),
             "--media", str(self._options.media), "--device", self._options.device_name,
         )  # fmt: skip
         try:
             # SQLite's temporary files must be in a directory where the worker may write.
-            environ = self._environ() | {"TMPDIR": str(home.path)}
-            child = spawn(argv, environ, theirs, lambda pid: self._add_to_group(home.id, pid))
+            environ = self._environ() | {"TMPDIR": str(account_dir.path)}
+            child = spawn(argv, environ, theirs, lambda pid: self._add_to_group(account_dir.id, pid))
         except BaseException:
             ours.close()
             spare.close()
@@ -176,14 +176,14 @@ class NeonizeEngine:
                 "cannot lower the priority of a worker: %s", error, extra={"account": account}
             )
 
-    def _prepare(self, home: AccountDir) -> Comparison | None:
+    def _prepare(self, account_dir: AccountDir) -> Comparison | None:
         """Work on the session's database before the library opens it."""
         clock = SystemClock()
         try:
-            session.prune_plaintexts(home.session_db, clock.wall_ms() - REDELIVERY_MS)
-            return Comparison(home, clock)
+            session.prune_plaintexts(account_dir.session_db, clock.wall_ms() - REDELIVERY_MS)
+            return Comparison(account_dir, clock)
         except (WadError, OSError) as error:  # the worker checks both files and reports damage
-            log.warning("cannot check for lost messages: %s", error, extra={"account": home.id})
+            log.warning("cannot check for lost messages: %s", error, extra={"account": account_dir.id})
             return None
 
     def _environ(self) -> dict[str, str]:
@@ -197,18 +197,18 @@ class NeonizeEngine:
             environ |= {"HTTPS_PROXY": self._options.proxy, "https_proxy": self._options.proxy}
         return environ
 
-    def is_paired(self, home: AccountDir) -> bool:
+    def is_paired(self, account_dir: AccountDir) -> bool:
         """Whether there is a session on the disk.  Raises Damaged."""
-        return session.is_paired(home.session_db)
+        return session.is_paired(account_dir.session_db)
 
-    def copy_session(self, home: AccountDir) -> bytes:
+    def copy_session(self, account_dir: AccountDir) -> bytes:
         """The session's database, including its log.  Raises Damaged, Unavailable."""
-        return session.copy(home.session_db)
+        return session.copy(account_dir.session_db)
 
-    def put_session(self, home: AccountDir, session_db: bytes) -> None:
+    def put_session(self, account_dir: AccountDir, session_db: bytes) -> None:
         """Write a database.  Raises BadInput (it has no device), StateUnwritable."""
         session.check_copy(session_db)
-        home.write_session(session_db)
+        account_dir.write_session(session_db)
 
     async def write_session(self, file: Path, session: Carried) -> None:
         """Let the library create its tables, in a separate process, and fill them."""
@@ -221,9 +221,9 @@ class NeonizeEngine:
         """Translate a row's bytes into an encoded event, in a separate process."""
         return await asyncio.to_thread(retranslated, kind, raw, self._environ())
 
-    def sent_as(self, home: AccountDir, secret: bytes, mark: str) -> str | None:
+    def sent_as(self, account_dir: AccountDir, secret: bytes, mark: str) -> str | None:
         """The traces of an attempt in the session's database (valid only once the worker has ended)."""
-        return session.sent_as(home.session_db, secret, mark)
+        return session.sent_as(account_dir.session_db, secret, mark)
 
 
 @dataclass(frozen=True, slots=True)

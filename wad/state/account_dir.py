@@ -214,17 +214,17 @@ class AccountDirs:
         except OSError as error:
             raise unwritable(self.root, error) from error
         found = [AccountDir(path) for path in paths if _is_account(path)]
-        return [home for home in found if home.exists()]
+        return [account_dir for account_dir in found if account_dir.exists()]
 
     def get(self, ident: str) -> AccountDir:
         """The directory of this account.  Raises UnknownAccount."""
-        home = self._home(ident)
-        if home is None or not home.exists():
+        account_dir = self._account_dir(ident)
+        if account_dir is None or not account_dir.exists():
             known = ", ".join(other.id for other in self.all()) or "none"
             raise UnknownAccount(f"there is no account {ident!r}", hint=f"accounts here: {known}")
-        return home
+        return account_dir
 
-    def _home(self, ident: str) -> AccountDir | None:
+    def _account_dir(self, ident: str) -> AccountDir | None:
         try:
             return AccountDir(self.root / account_id(ident))
         except BadInput:
@@ -232,24 +232,24 @@ class AccountDirs:
 
     def create(self, card: AccountCard) -> AccountDir:
         """Create an account directory, or use an empty one.  Raises BadInput, Conflict, StateUnwritable."""
-        home = AccountDir(self.root / account_id(card.id))
-        if home.exists():
+        account_dir = AccountDir(self.root / account_id(card.id))
+        if account_dir.exists():
             raise Conflict(
                 f"the account {card.id!r} already exists", hint="choose another id, or remove it"
             )
         try:
-            home.drop_card()
-            home.path.mkdir(mode=0o700, exist_ok=True)
-            home.path.chmod(0o700)
+            account_dir.drop_card()
+            account_dir.path.mkdir(mode=0o700, exist_ok=True)
+            account_dir.path.chmod(0o700)
             sync_directory(self.root)
-            home.write_card(card)
+            account_dir.write_card(card)
         except OSError as error:
-            _unmake(home)
-            raise unwritable(home.path, error) from error
+            _unmake(account_dir)
+            raise unwritable(account_dir.path, error) from error
         except StateUnwritable:
-            _unmake(home)
+            _unmake(account_dir)
             raise
-        return home
+        return account_dir
 
     @contextmanager
     def incoming(self, ident: str) -> Iterator[AccountDir]:
@@ -258,16 +258,16 @@ class AccountDirs:
         Only one may exist at a time: what a crash has left is deleted first.  Raises BadInput, StateUnwritable.
         """
         root = self.root / _INCOMING
-        home = AccountDir(root / account_id(ident))
+        account_dir = AccountDir(root / account_id(ident))
         try:
             if root.exists():
                 shutil.rmtree(root)
             root.mkdir(mode=0o700)
-            home.path.mkdir(mode=0o700)
+            account_dir.path.mkdir(mode=0o700)
         except OSError as error:
             raise unwritable(root, error) from error
         try:
-            yield home
+            yield account_dir
         finally:
             shutil.rmtree(
                 root, ignore_errors=True
@@ -275,40 +275,40 @@ class AccountDirs:
 
     def settle(self, incoming: AccountDir) -> AccountDir:
         """Make an incoming directory an account: whole, or not at all.  Raises Conflict, StateUnwritable."""
-        home = AccountDir(self.root / incoming.id)
-        if home.exists():
+        account_dir = AccountDir(self.root / incoming.id)
+        if account_dir.exists():
             raise Conflict(
-                f"the account {home.id!r} already exists", hint="choose another id: --id"
+                f"the account {account_dir.id!r} already exists", hint="choose another id: --id"
             )
         try:
             sync_directory(incoming.path)
-            home.drop_card()
-            incoming.path.rename(home.path)
+            account_dir.drop_card()
+            incoming.path.rename(account_dir.path)
             sync_directory(self.root)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise Conflict(
-                    f"{home.path} exists, but is not an account", hint="move it away, or give --id"
+                    f"{account_dir.path} exists, but is not an account", hint="move it away, or give --id"
                 ) from error
-            raise unwritable(home.path, error) from error
-        return home
+            raise unwritable(account_dir.path, error) from error
+        return account_dir
 
     def remove(self, ident: str, stamp: str) -> Path:
         """Remove an account by renaming its directory; return the new path.  No process may have its files open.
 
         `stamp` sorts by time and contains no dot.  Raises UnknownAccount, StateUnwritable.
         """
-        home, removed = self.get(ident), self.root / _REMOVED
+        account_dir, removed = self.get(ident), self.root / _REMOVED
         try:
             removed.mkdir(mode=0o700, exist_ok=True)
             target = _unused(removed / f"{ident}.{stamp}")
-            home.pack_card()
-            home.path.rename(target)
+            account_dir.pack_card()
+            account_dir.path.rename(target)
             sync_directory(removed)
             sync_directory(self.root)
         except OSError as error:
-            home.mended_card()
-            raise unwritable(home.path, error) from error
+            account_dir.mended_card()
+            raise unwritable(account_dir.path, error) from error
         return target
 
     def removed(self) -> list[RemovedAccount]:
@@ -341,9 +341,9 @@ class AccountDirs:
         return target
 
 
-def _unmake(home: AccountDir) -> None:
+def _unmake(account_dir: AccountDir) -> None:
     """Undo a failed creation; other files in the directory stay."""
-    for step in (partial(home.card_copy.unlink, missing_ok=True), home.drop_card, home.path.rmdir):
+    for step in (partial(account_dir.card_copy.unlink, missing_ok=True), account_dir.drop_card, account_dir.path.rmdir):
         with suppress(OSError):
             step()
 
@@ -406,9 +406,9 @@ class StateLock:
         os.close(self._fd)
 
 
-def lock_account(home: AccountDir) -> int:
+def lock_account(account_dir: AccountDir) -> int:
     """Take an account's lock until the returned file descriptor is closed.  Raises AnotherDaemon, StateUnwritable."""
-    return _lock(home.lock_file, "worker", f"account {home.id}", "")
+    return _lock(account_dir.lock_file, "worker", f"account {account_dir.id}", "")
 
 
 def _lock(file: Path, who: str, what: str, note: str) -> int:

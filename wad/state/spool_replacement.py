@@ -34,43 +34,43 @@ class RecordedUpTo(msgspec.Struct, frozen=True):
     seq: int = 0
 
 
-def set_aside(home: AccountDir, stamp: str, recorded: RecordedUpTo) -> Path:
+def set_aside(account_dir: AccountDir, stamp: str, recorded: RecordedUpTo) -> Path:
     """Rename an account's damaged spool, which no process may have open; return its path.  Raises StateUnwritable."""
-    aside = home.aside_path(home.spool_db, stamp)
+    aside = account_dir.aside_path(account_dir.spool_db, stamp)
     write_file(_note(aside), msgspec.json.encode(recorded))
-    return home.set_aside(home.spool_db, stamp)
+    return account_dir.set_aside(account_dir.spool_db, stamp)
 
 
-def pending(home: AccountDir) -> list[Path]:
+def pending(account_dir: AccountDir) -> list[Path]:
     """The copies that are not recovered yet, the oldest first, and few at once.  Raises StateUnwritable.
 
     Each takes up to a minute, and a compromised worker can write such notes beside any file.
     """
     try:
-        with os.scandir(home.path) as entries:
+        with os.scandir(account_dir.path) as entries:
             notes = (one.name for one in entries if one.name.endswith(NOTE))
             names = (note.removesuffix(NOTE) for note in notes)
             spools = (name for name in names if is_copy(name) and name.startswith("spool."))
-            found = [home.path / name for name in islice(spools, _NOTES)]
+            found = [account_dir.path / name for name in islice(spools, _NOTES)]
     except OSError as error:
-        raise unwritable(home.path, error) from error
+        raise unwritable(account_dir.path, error) from error
     return sorted(copy for copy in found if copy.is_file())[:_AT_ONCE]
 
 
-def carry_over(home: AccountDir, copy: Path) -> Salvaged:
+def carry_over(account_dir: AccountDir, copy: Path) -> Salvaged:
     """Copy the readable rows of a copy into the account's spool.  Raises StateUnwritable, Unavailable, Damaged."""
     due = _due(copy)
 
     def recorded(generation: str) -> int:
         return due.seq if due.generation == generation else 0
 
-    with closing(Spool.open(home.spool_db)) as into:
+    with closing(Spool.open(account_dir.spool_db)) as into:
         saved = salvage(copy, into, recorded)
     if saved.complete:
         mark_saved(copy)
     try:
         _note(copy).unlink(missing_ok=True)
-        sync_directory(home.path)
+        sync_directory(account_dir.path)
     except OSError as error:
         raise unwritable(copy, error) from error
     return saved

@@ -1,6 +1,6 @@
 """The process of one account: the library, the socketpair to the daemon, and the spool.
 
-    python -m wad.worker.main --account ID --home DIR --media DIR --fd N --parent PID --until TIME --device NAME
+    python -m wad.worker.main --account ID --account-dir DIR --media DIR --fd N --parent PID --until TIME --device NAME
 
 Rule: an event is committed to the spool before the daemon is notified, and before WhatsApp receives the receipt
 (`receipts: after-store`, wad/worker/receipt_gate.py).  With an unknown build of the library the second part does not
@@ -82,7 +82,7 @@ class WorkerProcess:
 
     def __init__(
         self,
-        home: AccountDir,
+        account_dir: AccountDir,
         media: Path,
         account: str,
         device: str,
@@ -90,7 +90,7 @@ class WorkerProcess:
         spool: Spool,
     ) -> None:
         """Load the library.  Raises EngineFailure, Damaged, Unavailable, StateUnwritable."""
-        self._home = home
+        self._account_dir = account_dir
         self._media = media
         self._link = link
         self._clock = SystemClock()
@@ -111,7 +111,7 @@ class WorkerProcess:
         )
         self._library = Library(
             functions,
-            home.session_db,
+            account_dir.session_db,
             account,
             device,
             on_event=self._on_event,
@@ -232,7 +232,7 @@ class WorkerProcess:
 
     def _cannot_store(self, error: BaseException) -> None:
         if isinstance(error, Damaged):
-            self._link.notice("damaged", self._home.spool_db.name, str(error))
+            self._link.notice("damaged", self._account_dir.spool_db.name, str(error))
             os._exit(6)
         log.error("cannot store what arrives", exc_info=error)
         self.end(f"cannot store what arrives: {error}")
@@ -446,7 +446,7 @@ def _die_with_parent(parent: int) -> None:
 
 def _confine(given: argparse.Namespace) -> Confinement:
     """Drop the rights that a worker does not need, before anything from strangers is read."""
-    return confine(Needs(given.home, given.media, code_paths(os.environ), os.environ))
+    return confine(Needs(given.account_dir, given.media, code_paths(os.environ), os.environ))
 
 
 def main() -> None:
@@ -455,7 +455,7 @@ def main() -> None:
         prog="wad-worker", description="One account of wad; started by the daemon."
     )
     parser.add_argument("--account", required=True)
-    parser.add_argument("--home", required=True, type=Path)
+    parser.add_argument("--account-dir", required=True, type=Path)
     parser.add_argument("--media", required=True, type=Path)
     parser.add_argument("--fd", required=True, type=int)
     parser.add_argument("--parent", required=True, type=int)
@@ -474,9 +474,9 @@ def main() -> None:
     faults.install()
     link.notice("confined", found.landlock, found.seccomp, list(found.why), found.exposed)
     permission = Permission(given.until, SystemClock())
-    home = AccountDir(given.home)
+    account_dir = AccountDir(given.account_dir)
     try:
-        _work(given, home, link, sock, permission, faults, found)
+        _work(given, account_dir, link, sock, permission, faults, found)
     except BaseException as error:
         # An interpreter that exits would wait for threads that cannot be joined.
         faults.end("the main thread", error)
@@ -484,7 +484,7 @@ def main() -> None:
 
 def _work(
     given: argparse.Namespace,
-    home: AccountDir,
+    account_dir: AccountDir,
     link: DaemonSocket,
     sock: socket.socket,
     permission: Permission,
@@ -492,12 +492,12 @@ def _work(
     confinement: Confinement,
 ) -> None:
     try:
-        lock = lock_account(home)  # held until the process is gone
-        session_db.check(home.session_db)
-        spool = Spool.open(home.spool_db)
-        worker = WorkerProcess(home, given.media, given.account, given.device, link, spool)
+        lock = lock_account(account_dir)  # held until the process is gone
+        session_db.check(account_dir.session_db)
+        spool = Spool.open(account_dir.spool_db)
+        worker = WorkerProcess(account_dir, given.media, given.account, given.device, link, spool)
     except Damaged as error:
-        file = home.spool_db if str(home.spool_db) in str(error) else home.session_db
+        file = account_dir.spool_db if str(account_dir.spool_db) in str(error) else account_dir.session_db
         link.notice("damaged", file.name, str(error))
         os._exit(6)
     except WadError as error:

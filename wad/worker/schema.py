@@ -20,8 +20,8 @@ from wad.worker.confinement.rules import Needs, code_paths, confine
 def main() -> None:
     """The entry point; exit code 0 when the tables exist, otherwise the library's error text on stderr."""
     os.umask(0o077)
-    home = Path(sys.argv[1]).absolute().parent
-    confine(Needs(home, None, code_paths(os.environ), os.environ, network=False))
+    account_dir = Path(sys.argv[1]).absolute().parent
+    confine(Needs(account_dir, None, code_paths(os.environ), os.environ, network=False))
     try:
         # Without WAL: the result is one file, which can be renamed.
         error = Functions(shared_object()).make_tables(quote(sys.argv[1]))

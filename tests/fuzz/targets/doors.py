@@ -50,7 +50,7 @@ async def _a_daemon(directory: Path) -> AsyncIterator[FakeDaemon]:
             setattr(daemon, name, getattr(world, name))
         daemon.moving = Moving(world.accounts, os.urandom)
         daemon.imports = Imports(
-            world.accounts, world.homes, world.clock, lambda: os.urandom(8).hex(), os.urandom
+            world.accounts, world.account_dirs, world.clock, lambda: os.urandom(8).hex(), os.urandom
         )
         loaded, _ = examine(None, {}, default_file=directory / "none", hostname="h")
         assert loaded is not None

@@ -113,9 +113,9 @@ def _state() -> Sequence[bytes]:
 @target(weight=10, seeds=_state)
 def state_files(directory: Path) -> Iterator[Callable[[bytes], None]]:
     """The lease's record and history, an account's card, the predecessor's record."""
-    home = AccountDir(directory / "acc-1")
-    home.path.mkdir()
-    home.card_file.parent.mkdir()
+    account_dir = AccountDir(directory / "acc-1")
+    account_dir.path.mkdir()
+    account_dir.card_file.parent.mkdir()
     lock = directory / "lock"
     lock.touch()
 
@@ -133,11 +133,11 @@ def state_files(directory: Path) -> Iterator[Callable[[bytes], None]]:
             for name in names:
                 (directory / name).write_bytes(data)
             runner.run(lease())
-            card = home.card()
-            home.write_card(card)
-            assert home.card() == card
+            card = account_dir.card()
+            account_dir.write_card(card)
+            assert account_dir.card() == card
             assert isinstance(Predecessor(lock).nonce, str)
-            for file in home.path.glob("*damaged*"):
+            for file in account_dir.path.glob("*damaged*"):
                 file.unlink()
 
         yield attempt

@@ -51,7 +51,7 @@ class Account(AccountTask):
 
         On a thread: the worker writes that file, and at the beginning of a term this account is one of many.
         """
-        return await self._around.threads.run(self._around.engine.is_paired, self._home)
+        return await self._around.threads.run(self._around.engine.is_paired, self._account_dir)
 
     async def begin(self) -> None:
         """Run after the lease was acquired, unless an operator stopped it or only an operator can start it.
@@ -106,7 +106,7 @@ class Account(AccountTask):
     def _cannot_begin(self, error: WadError | OSError) -> None:
         """Handle a session that cannot be read: it is damaged, or the machine is short of a resource."""
         if isinstance(error, Damaged):
-            self._damaged = FileDamaged(self._home.session_db.name, str(error))
+            self._damaged = FileDamaged(self._account_dir.session_db.name, str(error))
             self._changed.set()
             return
         self._begin(bool(self.card.jid))
@@ -135,7 +135,7 @@ class Account(AccountTask):
         self._check_not_removed()
         if paired and self._is_logged_out and self.worker is None:
             # WhatsApp has dropped these keys, but nothing of an account is ever deleted.
-            self._home.set_aside(self._home.session_db, self._stamp(), "logged-out")
+            self._account_dir.set_aside(self._account_dir.session_db, self._stamp(), "logged-out")
             paired = False
         if not paired and self.card.jid:
             # The next pairing creates a new device.
@@ -162,7 +162,7 @@ class Account(AccountTask):
     async def take_session(self, file: Path) -> None:
         """Run with this session from now on; its file is moved to the account.  Raises as above, StateUnwritable."""
         await self.check_unpaired()
-        self._home.take_session(file, self._stamp())
+        self._account_dir.take_session(file, self._stamp())
         await self.keeper.change(enabled=True, ended=None)
         await self.begin()
 

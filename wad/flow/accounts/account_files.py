@@ -39,14 +39,14 @@ class AccountFiles(AccountState):
     """An account with its inbound pipeline, and what happens to damaged files."""
 
     def __init__(
-        self, home: AccountDir, card: ReadCard, around: Surroundings, unpublished: asyncio.Event
+        self, account_dir: AccountDir, card: ReadCard, around: Surroundings, unpublished: asyncio.Event
     ) -> None:
-        super().__init__(home, card, around, unpublished)
+        super().__init__(account_dir, card, around, unpublished)
         self._carry_over_retry_at: float | None = None
         self._unsaved = ""  # why rows of a damaged spool cannot be carried over now
         self._damaged: FileDamaged | None = None
         self.inbound = Inbound(
-            home.id,
+            account_dir.id,
             self._open_spool,
             around.store,
             around.bus,
@@ -60,7 +60,7 @@ class AccountFiles(AccountState):
             on_gap=self._note_gap,
         )
 
-        self.quarantine = AccountQuarantine(home, around.engine, self.inbound, self.keeper)
+        self.quarantine = AccountQuarantine(account_dir, around.engine, self.inbound, self.keeper)
 
     def _open_spool(self) -> Spool:
         try:
@@ -69,10 +69,10 @@ class AccountFiles(AccountState):
             raise Unavailable(
                 "too many files are open; each account needs about ten (LimitNOFILE=, ulimit -n)"
             ) from error
-        return Spool.open(self._home.spool_db)
+        return Spool.open(self._account_dir.spool_db)
 
     def _spool_damaged(self, error: Damaged) -> None:
-        self._damaged = FileDamaged(self._home.spool_db.name, str(error))
+        self._damaged = FileDamaged(self._account_dir.spool_db.name, str(error))
         if self.worker is not None and self.status.worker:
             self.restart()
         self._changed.set()
@@ -95,7 +95,7 @@ class AccountFiles(AccountState):
         """Quarantine a damaged file by renaming it; a new spool gets the readable rows of the old one."""
         damaged, self._damaged = self._damaged, None
         assert damaged is not None
-        is_session = damaged.name == self._home.session_db.name
+        is_session = damaged.name == self._account_dir.session_db.name
         try:
             old = await (self._quarantine_session() if is_session else self._quarantine_spool())
         except WadError as error:
@@ -118,7 +118,7 @@ class AccountFiles(AccountState):
         self.handle(connection.Ended(damaged.why))
 
     async def _quarantine_session(self) -> Path:
-        return await asyncio.to_thread(self._home.set_aside, self._home.session_db, self._stamp())
+        return await asyncio.to_thread(self._account_dir.set_aside, self._account_dir.session_db, self._stamp())
 
     async def _quarantine_spool(self) -> Path:
         return await self.inbound.exchange(self._exchange_spool)
@@ -129,14 +129,14 @@ class AccountFiles(AccountState):
             if known is None
             else spool_replacement.RecordedUpTo(known.generation, known.seq)
         )
-        return await asyncio.to_thread(spool_replacement.set_aside, self._home, self._stamp(), due)
+        return await asyncio.to_thread(spool_replacement.set_aside, self._account_dir, self._stamp(), due)
 
     async def _carry_over(self) -> None:
         """Copy the readable rows of damaged spools into the spool; after an error it is retried later."""
         self._carry_over_retry_at = None
         try:
-            for copy in await asyncio.to_thread(spool_replacement.pending, self._home):
-                saved = await asyncio.to_thread(spool_replacement.carry_over, self._home, copy)
+            for copy in await asyncio.to_thread(spool_replacement.pending, self._account_dir):
+                saved = await asyncio.to_thread(spool_replacement.carry_over, self._account_dir, copy)
                 whole = "" if saved.complete else "; others could not be read"
                 text = (
                     f"{saved.rows} rows of {copy.name} that were not recorded yet were saved{whole}"

@@ -37,9 +37,9 @@ class AccountQuarantine:
     """
 
     def __init__(
-        self, home: AccountDir, engine: Engine, inbound: Inbound, keeper: CardKeeper
+        self, account_dir: AccountDir, engine: Engine, inbound: Inbound, keeper: CardKeeper
     ) -> None:
-        self._home = home
+        self._account_dir = account_dir
         self._engine = engine
         self._inbound = inbound
         self._keeper = keeper
@@ -50,14 +50,14 @@ class AccountQuarantine:
     async def list_copies(self) -> None:
         """List the current copies: an operator may have moved some."""
         try:
-            self.copies = await asyncio.to_thread(damaged_copies.copies, self._home.path)
+            self.copies = await asyncio.to_thread(damaged_copies.copies, self._account_dir.path)
             self._unlisted = ""
         except OSError as error:
             if not self._unlisted:
                 log.warning(
                     "cannot list the copies of damaged files: %s",
                     error,
-                    extra={"account": self._home.id},
+                    extra={"account": self._account_dir.id},
                 )
             self._unlisted = error.strerror or str(error)
 
@@ -88,7 +88,7 @@ class AccountQuarantine:
             found.append(self._problem("untranslated", text, number))
         if (gap := self._keeper.card.gap) is not None:
             text = f"received messages may be missing; spool.db: {gap.why}"
-            account, since = self._home.id, gap.since_ms
+            account, since = self._account_dir.id, gap.since_ms
             found.append(Problem(code="inbox_gap", account=account, text=text, since_ms=since))
         if self.copies:
             names = ", ".join(copy.path.name for copy in self.copies[-_NAMED:])
@@ -99,11 +99,11 @@ class AccountQuarantine:
             found.append(self._problem("set_aside", text, len(self.copies)))
         if self._unlisted:
             text = f"copies of damaged files cannot be listed: {self._unlisted}"
-            found.append(Problem(code="copies_unknown", account=self._home.id, text=text))
+            found.append(Problem(code="copies_unknown", account=self._account_dir.id, text=text))
         return found
 
     def _problem(self, code: str, text: str, number: int) -> Problem:
-        return Problem(code=code, account=self._home.id, text=text, figures=(number,))
+        return Problem(code=code, account=self._account_dir.id, text=text, figures=(number,))
 
     async def items(self) -> Sequence[Quarantined]:
         """All copies, and the newest rows."""
@@ -116,24 +116,24 @@ class AccountQuarantine:
 
     @property
     def _gap_id(self) -> str:
-        return f"{self._home.id}/gap"
+        return f"{self._account_dir.id}/gap"
 
     def _gaps(self) -> Iterator[Quarantined]:
         if (gap := self._keeper.card.gap) is not None:
             yield Quarantined(
                 id=self._gap_id,
                 kind=ItemKind.GAP,
-                account=self._home.id,
-                name=self._home.spool_db.name,
+                account=self._account_dir.id,
+                name=self._account_dir.spool_db.name,
                 reason=f"received messages may be missing: {gap.why}",
                 since_ms=gap.since_ms,
             )
 
     def _of_row(self, row: QuarantinedRow) -> Quarantined:
         return Quarantined(
-            id=f"{self._home.id}/row/{row.seq}",
+            id=f"{self._account_dir.id}/row/{row.seq}",
             kind=ItemKind.EVENT,
-            account=self._home.id,
+            account=self._account_dir.id,
             name=f"row {row.seq}: {row.kind} {row.wa_id}".rstrip(),
             reason=row.reason,
             since_ms=row.received_ms,
@@ -149,9 +149,9 @@ class AccountQuarantine:
         if copy.is_session:
             why = "it contains a session's keys; wad never deletes it"
         return Quarantined(
-            id=f"{self._home.id}/file/{copy.path.name}",
+            id=f"{self._account_dir.id}/file/{copy.path.name}",
             kind=ItemKind.FILE,
-            account=self._home.id,
+            account=self._account_dir.id,
             name=str(copy.path),
             reason=why,
             since_ms=copy.since_ms,
@@ -161,7 +161,7 @@ class AccountQuarantine:
     async def show(self, ident: str) -> str:
         """The description of an item; for a row also the fields of its protobuf, with sizes.  Raises NotFound."""
         if (gap := self._gap(ident)) is not None:
-            return f"{self._home.spool_db}, {_day(gap.since_ms)}: {gap.why}"
+            return f"{self._account_dir.spool_db}, {_day(gap.since_ms)}: {gap.why}"
         if (copy := await self._copy(ident)) is not None:
             return f"{copy.path}, {copy.size} bytes, {_day(copy.since_ms)}"
         row = await self._row(ident)
@@ -211,12 +211,12 @@ class AccountQuarantine:
         return self._keeper.card.gap if ident == self._gap_id else None
 
     async def _copy(self, ident: str) -> DamagedCopy | None:
-        name = ident.removeprefix(f"{self._home.id}/file/")
+        name = ident.removeprefix(f"{self._account_dir.id}/file/")
         await self.list_copies()
         return next((copy for copy in self.copies if copy.path.name == name), None)
 
     async def _row(self, ident: str) -> SpoolRow:
-        number = ident.removeprefix(f"{self._home.id}/row/")
+        number = ident.removeprefix(f"{self._account_dir.id}/row/")
         row = (
             await self._inbound.row(int(number))
             if number.isdecimal() and len(number) < 19

@@ -40,15 +40,15 @@ class AccountState:
     """The state of an account, its card, and notices for an operator."""
 
     def __init__(
-        self, home: AccountDir, card: ReadCard, around: Surroundings, unpublished: asyncio.Event
+        self, account_dir: AccountDir, card: ReadCard, around: Surroundings, unpublished: asyncio.Event
     ) -> None:
-        self._home = home
+        self._account_dir = account_dir
         self._unpublished = unpublished
         self._around = around
-        self.id = home.id
+        self.id = account_dir.id
         self.clock = around.clock
         self.loops = around.loops
-        self.keeper = CardKeeper(home, card, around.threads, around.loops, around.clock)
+        self.keeper = CardKeeper(account_dir, card, around.threads, around.loops, around.clock)
         """The keeper of its card."""
         self.keeper.on_failure = lambda: self._changed.set()
         self.status = Status(since=around.clock.monotonic())
@@ -86,9 +86,9 @@ class AccountState:
         self._published: AccountStatus | None = None
 
     @property
-    def home(self) -> AccountDir:
+    def account_dir(self) -> AccountDir:
         """Its directory."""
-        return self._home
+        return self._account_dir
 
     @property
     def card(self) -> AccountCard:

@@ -96,7 +96,7 @@ class AccountTask(AccountFiles):
         try:
             if not await self._is_spool_ready():
                 return
-            self._launched(await self._around.engine.launch(self._home, self._report, permit))
+            self._launched(await self._around.engine.launch(self._account_dir, self._report, permit))
         except WadError as error:
             self.handle(connection.Ended(str(error)))
         except Exception as error:

@@ -38,8 +38,8 @@ _TURNS: Final = 60.0  # seconds within which an inbox must be checked again
 class Accounts:
     """The accounts whose directories are on this machine."""
 
-    def __init__(self, homes: AccountDirs, around: Surroundings, draw: Callable[[], str]) -> None:
-        self._homes = homes
+    def __init__(self, account_dirs: AccountDirs, around: Surroundings, draw: Callable[[], str]) -> None:
+        self._account_dirs = account_dirs
         self._around = around
         self._draw = draw
         self._accounts: dict[str, Account] = {}
@@ -111,11 +111,11 @@ class Accounts:
     async def running(self) -> AsyncIterator[None]:
         """Run the accounts' tasks; workers run only within a leadership term."""
         try:
-            homes = await asyncio.to_thread(self._homes.all)
+            account_dirs = await asyncio.to_thread(self._account_dirs.all)
             threads = self._around.threads
-            cards = [threads.run(home.mended_card) for home in homes]
-            for home, card in zip(homes, await asyncio.gather(*cards), strict=True):
-                self._add(home, card)
+            cards = [threads.run(account_dir.mended_card) for account_dir in account_dirs]
+            for account_dir, card in zip(account_dirs, await asyncio.gather(*cards), strict=True):
+                self._add(account_dir, card)
             yield
         finally:
             tasks = [task for tasks in self._tasks.values() for task in tasks]
@@ -126,14 +126,14 @@ class Accounts:
                 await account.inbound.close()
                 await account.keeper.settle()
 
-    async def _open(self, home: AccountDir) -> Account:
-        account = self._add(home, await self._around.threads.run(home.mended_card))
+    async def _open(self, account_dir: AccountDir) -> Account:
+        account = self._add(account_dir, await self._around.threads.run(account_dir.mended_card))
         if self._epoch is not None:
             await self._join(account)
         return account
 
-    def _add(self, home: AccountDir, card: ReadCard) -> Account:
-        account = Account(home, card, self._around, self._unpublished)
+    def _add(self, account_dir: AccountDir, card: ReadCard) -> Account:
+        account = Account(account_dir, card, self._around, self._unpublished)
         account.owner_of = lambda phone: self._whose(phone, but=account.id)
         self._accounts[account.id] = account
         self._run(account)
@@ -311,11 +311,11 @@ class Accounts:
 
             def work() -> AccountDir:
                 if fill is None:
-                    return self._homes.create(card)
-                with self._homes.incoming(card.id) as home:
-                    fill(home)
-                    home.write_card(card)
-                    return self._homes.settle(home)
+                    return self._account_dirs.create(card)
+                with self._account_dirs.incoming(card.id) as account_dir:
+                    fill(account_dir)
+                    account_dir.write_card(card)
+                    return self._account_dirs.settle(account_dir)
 
             await self.expect_new(card.id)
             account = await self._open(await asyncio.to_thread(work))
@@ -349,9 +349,9 @@ class Accounts:
     def _new_id(self, phone: str) -> str:
         return f"acc-{phone[1:]}" if phone else f"acc-{self._draw()}"
 
-    async def take_over(self, home: AccountDir) -> Account:
+    async def take_over(self, account_dir: AccountDir) -> Account:
         """Add an account whose directory was prepared, with its session; with `changing` held."""
-        account = await self._open(home)
+        account = await self._open(account_dir)
         self._around.bus.publish("account", "imported", account=account.id)
         return account
 
@@ -376,7 +376,7 @@ class Accounts:
             await account.keeper.settle()
             async with self.changing:
                 now = stamp(self._around.clock)
-                path = await asyncio.to_thread(self._homes.remove, account.id, now)
+                path = await asyncio.to_thread(self._account_dirs.remove, account.id, now)
                 del self._accounts[account.id]
         except BaseException:
             await self._stay(account)
@@ -427,10 +427,10 @@ class Accounts:
         Raises NotFound, Conflict (several match, or the name is in use), StateUnwritable.
         """
         async with self.changing:
-            removed = await asyncio.to_thread(self._homes.removed)
+            removed = await asyncio.to_thread(self._account_dirs.removed)
             found = _latest(ref, removed)
             self.check_names(found.card)
-            account = await self._open(await asyncio.to_thread(self._homes.restore, found))
+            account = await self._open(await asyncio.to_thread(self._account_dirs.restore, found))
         self._around.bus.publish("account", "restored", account=account.id)
         return account
 

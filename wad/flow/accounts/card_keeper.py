@@ -29,9 +29,9 @@ class CardKeeper:
     """The card of one account.  Not for use from several threads."""
 
     def __init__(
-        self, home: AccountDir, found: ReadCard, threads: ThreadPool, loops: Loops, clock: Clock
+        self, account_dir: AccountDir, found: ReadCard, threads: ThreadPool, loops: Loops, clock: Clock
     ) -> None:
-        self._home = home
+        self._account_dir = account_dir
         self._threads = threads
         self._loops = loops
         self._clock = clock
@@ -73,7 +73,7 @@ class CardKeeper:
         """Write pending changes now."""
         self.retry_at = None
         if self.card != self._written and (self._task is None or self._task.done()):
-            self._task = self._loops.once("card", self._keep(), account=self._home.id)
+            self._task = self._loops.once("card", self._keep(), account=self._account_dir.id)
 
     async def settle(self) -> None:
         """Wait until changes by events are written, or the disk has refused them."""
@@ -89,7 +89,7 @@ class CardKeeper:
                     await self._write(self.card)
         except Exception as error:
             if str(error) != self.failure:
-                fields = {"account": self._home.id}
+                fields = {"account": self._account_dir.id}
                 log.error("cannot write the account's card: %s", error, extra=fields)  # noqa: TRY400
             self.failure = str(error)
             self.retry_at = self._clock.monotonic() + RETRY
@@ -98,7 +98,7 @@ class CardKeeper:
                 raise
 
     async def _write(self, card: AccountCard) -> None:
-        await self._threads.run(self._home.write_card, card)
+        await self._threads.run(self._account_dir.write_card, card)
         self._written = card
         self.failure = ""  # all that was refused before is in this card, too
         self._noted = {
@@ -106,7 +106,7 @@ class CardKeeper:
         }
 
     async def _read(self) -> None:
-        card, _, self.unread = await self._threads.run(self._home.mended_card)
+        card, _, self.unread = await self._threads.run(self._account_dir.mended_card)
         if not self.unread:
             self._written = card
             card = _with(card, self._noted)
@@ -119,7 +119,7 @@ class CardKeeper:
         if self.unread:
             await self._read()
         if self.unread:
-            raise StateUnwritable(f"cannot read the card of {self._home.id}: {self.unread}")
+            raise StateUnwritable(f"cannot read the card of {self._account_dir.id}: {self.unread}")
 
 
 def _with(card: AccountCard, changes: dict[str, Any]) -> AccountCard:

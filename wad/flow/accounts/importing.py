@@ -47,14 +47,14 @@ class Imports:
     def __init__(
         self,
         accounts: Accounts,
-        homes: AccountDirs,
+        account_dirs: AccountDirs,
         clock: Clock,
         name: Callable[[], str],
         draw: Callable[[int], bytes],
     ) -> None:
         """`name` returns a random name, `draw(n)` n random bytes."""
         self._accounts = accounts
-        self._homes = homes
+        self._account_dirs = account_dirs
         self._clock = clock
         self._name = name
         self._draw = draw
@@ -165,20 +165,20 @@ class Imports:
         async with self._accounts.changing:
             intent = await self.plan(upload, options)
             self.forget(upload)
-            with self._homes.incoming(intent.ident) as home:
-                await self._accounts.engine.write_session(home.session_db, intent.carried)
+            with self._account_dirs.incoming(intent.ident) as account_dir:
+                await self._accounts.engine.write_session(account_dir.session_db, intent.carried)
                 # Checked again: the accounts may have changed while the file was written.
                 self._check_owner(intent.carried, intent.ident)
                 if not self._accounts.leading:
                     raise Passive("the lease was lost during the import: nothing was changed")
                 if (account := intent.existing) is not None:
-                    await account.take_session(home.session_db)
+                    await account.take_session(account_dir.session_db)
                 else:
                     card = self._card(intent)
                     self._accounts.check_names(card)
-                    home.write_card(card)
+                    account_dir.write_card(card)
                     await self._accounts.expect_new(card.id)
-                    account = await self._accounts.take_over(self._homes.settle(home))
+                    account = await self._accounts.take_over(self._account_dirs.settle(account_dir))
             log.info("imported a session", extra={"account": account.id})
             return account, intent
 

@@ -50,12 +50,12 @@ class Moving:
     async def export(self, account: Account, secret: str) -> bytes:
         """The sealed session.  Changes nothing.  Raises Conflict, BadInput, Damaged, Unavailable."""
         _check_stopped(account)
-        engine, home = self._accounts.engine, account.home
+        engine, account_dir = self._accounts.engine, account.account_dir
         if not await account.is_paired():
             raise Conflict(f"account {account.id} has no session here", hint=account.status.reason)
 
         def work() -> bytes:
-            session = engine.copy_session(home)
+            session = engine.copy_session(account_dir)
             self._exported[account.id] = hashlib.sha256(session).digest()
             parcel = Parcel(card=account.card, session=session)
             return seal(msgspec.msgpack.encode(parcel), secret, self._draw)
@@ -68,17 +68,17 @@ class Moving:
 
         Raises Conflict if it runs, has run since, or was not exported.
         """
-        home, exported = account.home, self._exported.pop(account.id, b"")
+        account_dir, exported = account.account_dir, self._exported.pop(account.id, b"")
         if not exported:
             raise Conflict(
                 f"the session of {account.id} was not exported since wad started",
                 hint=f"wadctl session export {account.id}",
             )
-        session = await asyncio.to_thread(self._accounts.engine.copy_session, home)
+        session = await asyncio.to_thread(self._accounts.engine.copy_session, account_dir)
         _check_stopped(account)
         if hashlib.sha256(session).digest() != exported:
             raise Conflict(f"the session of {account.id} has changed since it was exported")
-        old = home.set_aside(home.session_db, stamp(account.clock), "exported")
+        old = account_dir.set_aside(account_dir.session_db, stamp(account.clock), "exported")
         await account.exported()
         return old.name
 
@@ -117,7 +117,7 @@ class Moving:
         if account is None:
             fresh = msgspec.structs.replace(card, enabled=True, exported_ms=0, ended=None, gap=None)
             account = await self._accounts.create(
-                fresh, lambda home: engine.put_session(home, session)
+                fresh, lambda account_dir: engine.put_session(account_dir, session)
             )
             try:
                 await self._accounts.register_session(account)
@@ -130,11 +130,11 @@ class Moving:
                 f"account {card.id} has a session here already",
                 hint=f"remove it first (restorable): wadctl account remove {card.id}",
             )
-        home = account.home
-        if home.session_db.exists():
-            home.set_aside(home.session_db, stamp(account.clock), "unpaired")
+        account_dir = account.account_dir
+        if account_dir.session_db.exists():
+            account_dir.set_aside(account_dir.session_db, stamp(account.clock), "unpaired")
         try:
-            await asyncio.to_thread(engine.put_session, home, session)
+            await asyncio.to_thread(engine.put_session, account_dir, session)
             await account.imported(card)
             await self._accounts.register_session(account)
         finally:

@@ -375,7 +375,7 @@ class Sender:
         try:
             session = entry.claim.session if entry.claim is not None else ""
             found = await asyncio.to_thread(
-                self._tools.engine.sent_as, self._account.home, entry.secret, session
+                self._tools.engine.sent_as, self._account.account_dir, entry.secret, session
             )
         except Unavailable:
             raise

@@ -82,11 +82,11 @@ _NEVER: Final = (
 class Needs:
     """The rights that a process needs.
 
-    `home`: the account's directory, None for none.  `media`: files to send, None for none.  `code`: the directories of
-    Python and the library.  `environ`: the process's own; it may connect to the proxies in it.
+    `account_dir`: the account's directory, None for none.  `media`: files to send, None for none.  `code`: the
+    directories of Python and the library.  `environ`: the process's own; it may connect to the proxies in it.
     """
 
-    home: Path | None
+    account_dir: Path | None
     media: Path | None
     code: Sequence[Path]
     environ: Mapping[str, str]
@@ -145,8 +145,8 @@ def rules(needs: Needs, pid: int) -> Iterator[PathRule]:
     yield PathRule(Path(f"/proc/{pid}/mem"), Right.READ_FILE | Right.WRITE_FILE)
     if needs.media is not None:
         yield PathRule(needs.media, Right.READ_FILE)  # named by hash, and not listable
-    if needs.home is not None:
-        yield PathRule(needs.home, _OWN)
+    if needs.account_dir is not None:
+        yield PathRule(needs.account_dir, _OWN)
 
 
 def _certificates(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -160,9 +160,9 @@ def _certificates(environ: Mapping[str, str]) -> Iterator[Path]:
 
 def exposed(path_rules: Sequence[PathRule], needs: Needs) -> str:
     """A listable directory that contains other accounts' directories; empty if there is none."""
-    if needs.home is None:
+    if needs.account_dir is None:
         return ""
-    accounts = Path(os.path.realpath(needs.home)).parent
+    accounts = Path(os.path.realpath(needs.account_dir)).parent
     for path, rights in path_rules:
         directory = Path(os.path.realpath(path))
         if Right.READ_DIR in rights and accounts.is_relative_to(directory):
