@@ -77,7 +77,7 @@ def chat_told(name: str, event: Any) -> ChatReceived:
 
 
 def history_of(data: Any) -> HistoryReceived:
-    """The translation of a chunk of history."""
+    """The translation of a history chunk."""
     found = TRANSLATORS["HistorySync"](pb.HistorySync(Data=data))
     assert isinstance(found, HistoryReceived)
     return found

@@ -180,7 +180,7 @@ async def test_a_message_that_the_library_drops_is_counted(place: tuple[RealWorl
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_push_names_that_the_phone_tells(place: tuple[RealWorld, Line], name: str) -> None:
-    """In a part of the history that has nothing else."""
+    """In a history chunk that has nothing else."""
     world, line = place
     async with Untouched(line):
         ann = world.server.add_peer(f"1555002{len(world.server.peers):04}", name=NAMES[name])

@@ -232,7 +232,7 @@ async def test_what_is_not_receipted_is_acknowledged_after_the_commit(tmp_path: 
 
 
 async def test_history_is_receipted_after_the_commit(tmp_path: Path) -> None:
-    """A worker killed while a part of the history cannot be downloaded gets it announced again."""
+    """A worker killed while a history chunk cannot be downloaded gets it announced again."""
     async with a_shop(tmp_path) as shop:
         media = shop.server.media
         media.broken = True

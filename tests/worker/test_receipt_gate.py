@@ -261,7 +261,7 @@ def test_silence_releases_receipts_without_a_key(
 
 
 def download(gate: ReceiptGate, ending: str = "") -> None:
-    """A part of the history was downloaded, or failed with this error text."""
+    """A history chunk was downloaded, or failed with this error text."""
     if ending:
         gate.on_log_line("Client", f"Failed to download history sync: {ending}")
     else:
@@ -284,7 +284,7 @@ def test_a_part_of_the_history_is_waited_for(gate: ReceiptGate) -> None:
     assert late.is_sent()
 
 
-def test_parts_of_the_history_come_in_order(gate: ReceiptGate) -> None:
+def test_history_chunks_arrive_in_order(gate: ReceiptGate) -> None:
     """The first part does not release the second announcement; a part may be stored before its announcement."""
     receipts_ = [held(gate, outgoing(ident, "hist_sync")) for ident in ("H1", "H2")]
     download(gate)

@@ -1,4 +1,4 @@
-"""A chunk of the phone's history: all its items, in a useful order."""
+"""A history chunk: all its items, in a useful order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def one(number: int, *, from_me: bool = False, text: str = "", **more: Any) -> d
 
 
 def chunk(*conversations: dict[str, Any], **more: Any) -> Any:
-    """A chunk of history."""
+    """A history chunk."""
     return HistorySync(syncType=0, conversations=conversations, **more)
 
 

@@ -91,7 +91,7 @@ SingleEvent = MessageReceived | ReceiptReceived | ChatReceived | AliasReceived
 
 
 class HistoryReceived(msgspec.Struct, frozen=True, tag="history", omit_defaults=True):
-    """A chunk of the phone's history: many events, aliases first, the messages of each chat oldest first.
+    """A history chunk: many events, aliases first, the messages of each chat oldest first.
 
     `skipped`: the number of items that could not be translated; `asked`: it answers a request of ours.
     """
@@ -145,7 +145,7 @@ def read_back(event: Event) -> bytes:
 
 
 def decode_leniently(data: bytes) -> tuple[Event, int]:
-    """decode(), but a chunk of history is returned without its invalid events, with the number of these.
+    """decode(), but a history chunk is returned without its invalid events, with the number of these.
 
     Raises InvalidData if nothing can be decoded.
     """

@@ -44,7 +44,7 @@ def plan(account: str, event: Event, aliases: Aliases, seen: int = 0) -> list[Ch
 
 
 def parts(event: Event, seen: int) -> Iterator[tuple[SingleEvent, int]]:
-    """The items of a chunk of history, or the event itself, each with its time of arrival for ordering."""
+    """The items of a history chunk, or the event itself, each with its time of arrival for ordering."""
     if not isinstance(event, HistoryReceived):
         yield event, seen
         return

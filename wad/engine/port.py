@@ -197,7 +197,7 @@ class Worker(Protocol):
     async def ask_history(self, oldest: KnownMessage, count: int) -> None:
         """Request `count` messages before this one, the oldest known of its chat, from the account's phone.
 
-        The phone answers at any later time, with a part of the history (`HistoryReceived.asked`).
+        The phone answers at any later time, with a history chunk (`HistoryReceived.asked`).
 
         Raises NotSupported, EngineFailure, TimedOut.
         """

@@ -4,8 +4,8 @@ The library logs an incoming stanza before it handles it, and an outgoing one in
 before it does.  Attributes are sorted (whatsmeow binary/xml.go): no text of the sender stands before an id.
 
 The subject of an event has a key here: `message_key(id)`; `receipt_key(id)` with the id of the first message that a
-receipt names; `announcement_key(id)` of a message that announces a part of the history, and HISTORY for that part once
-it was downloaded.  The first letter tells the kinds apart, since strangers choose the ids.
+receipt names; `announcement_key(id)` of a message that announces a history chunk, and HISTORY for that chunk once it was
+downloaded.  The first letter tells the kinds apart, since strangers choose the ids.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Acknowledging(NamedTuple):
 
 
 class HistoryDownloaded(NamedTuple):
-    """A part of the history was downloaded, and its event will follow."""
+    """A history chunk was downloaded, and its event will follow."""
 
 
 class HistoryFailed(NamedTuple):
-    """A part of the history could not be downloaded; `gone`: it is no longer available."""
+    """A history chunk could not be downloaded; `gone`: it is no longer available."""
 
     gone: bool
 
@@ -118,7 +118,7 @@ def receipt_key(ident: str) -> str:
 
 
 def announcement_key(ident: str) -> str:
-    """The key of a message that announces a part of the history."""
+    """The key of a message that announces a history chunk."""
     return _ANNOUNCEMENT + ident
 
 

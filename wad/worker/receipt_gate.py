@@ -86,8 +86,8 @@ _SLICE: Final = 0.25  # seconds
 _QUIET_SLICES: Final = 8  # slices without any event after which none is expected any more
 
 
-class _HistoryPart(Enum):
-    """The result of a part of the history."""
+class _ChunkResult(Enum):
+    """The result of downloading a history chunk."""
 
     COMING = auto()  # downloaded; its event is not stored yet
     DONE = auto()  # stored, or no longer available
@@ -123,7 +123,7 @@ class ReceiptGate:
     3. No event was handed over or waits to be stored for two seconds.  The library's queue is then empty; this is the
        last resort for stanzas without any event.  For a message or a receipt that is unexpected, and is logged.
 
-    A message that announces a part of the history is different: its receipts wait for that part, which the library
+    A message that announces a history chunk is different: its receipts wait for that chunk, which the library
     downloads after it has handed the message over, in the order of the announcements.  If the download fails they keep
     waiting, and at the next login WhatsApp announces it again; if it is no longer available they are released.
 
@@ -141,8 +141,8 @@ class ReceiptGate:
         self._processed: OrderedDict[str, int] = OrderedDict()  # events by key
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of `until`
         self._by_name: dict[str, list[_Waiter]] = {}
-        self._announced: deque[str] = deque()  # messages whose part of the history is pending
-        self._parts: deque[_HistoryPart] = deque()  # in the same order, not matched yet
+        self._announced: deque[str] = deque()  # messages whose history chunk is pending
+        self._chunks: deque[_ChunkResult] = deque()  # in the same order, not matched yet
         self._until_history: set[str] = set()  # messages to which only the first rule applies
         self._handed_over = 0
         self._done = 0
@@ -162,11 +162,11 @@ class ReceiptGate:
                 case Acknowledging(names):
                     self._hold(names)
                 case HistoryDownloaded():
-                    self._on_history_part(_HistoryPart.COMING)
+                    self._on_chunk(_ChunkResult.COMING)
                 case HistoryFailed(gone):
                     if gone:
-                        log.warning("a part of the history is no longer available")
-                    self._on_history_part(_HistoryPart.DONE if gone else _HistoryPart.FAILED)
+                        log.warning("a history chunk is no longer available")
+                    self._on_chunk(_ChunkResult.DONE if gone else _ChunkResult.FAILED)
                 case SessionUnsaved():
                     self._on_unsaved()
                 case _:
@@ -181,10 +181,10 @@ class ReceiptGate:
             if expected.events > 1:
                 _add(self._expected, expected.name, expected.events, _MAX_EXPECTED)
 
-    def _on_history_part(self, how: _HistoryPart) -> None:
+    def _on_chunk(self, how: _ChunkResult) -> None:
         with self._lock:
-            self._parts.append(how)
-            self._match_parts()
+            self._chunks.append(how)
+            self._match_chunks()
 
     def _hold(self, names: Iterable[str]) -> None:
         with self._lock:
@@ -212,31 +212,31 @@ class ReceiptGate:
             for name in names:
                 self._done += 1
                 if name == HISTORY:
-                    self._part_stored()
+                    self._chunk_stored()
                 elif ident := announced_id(name):
-                    self._part_announced(message_key(ident))
+                    self._chunk_announced(message_key(ident))
                 elif name:
                     self._stored(name)
             while self._waiting and (first := next(iter(self._waiting))).until <= self._done:
                 self._release_incomplete(first)
 
-    def _part_announced(self, name: str) -> None:
+    def _chunk_announced(self, name: str) -> None:
         self._announced.append(name)
         self._until_history.add(name)
         for waiter in self._by_name.get(name, ()):
             self._waiting.pop(waiter, None)
-        self._match_parts()
+        self._match_chunks()
 
-    def _part_stored(self) -> None:
-        if _HistoryPart.COMING in self._parts:
-            self._parts[self._parts.index(_HistoryPart.COMING)] = _HistoryPart.DONE
-        self._match_parts()
+    def _chunk_stored(self) -> None:
+        if _ChunkResult.COMING in self._chunks:
+            self._chunks[self._chunks.index(_ChunkResult.COMING)] = _ChunkResult.DONE
+        self._match_chunks()
 
-    def _match_parts(self) -> None:
-        # The library logs the result of a part at once; its event and its announcement may still wait for the disk.
-        while self._announced and self._parts and self._parts[0] is not _HistoryPart.COMING:
+    def _match_chunks(self) -> None:
+        # The library logs the result of a chunk at once; its event and its announcement may still wait for the disk.
+        while self._announced and self._chunks and self._chunks[0] is not _ChunkResult.COMING:
             name = self._announced.popleft()
-            if self._parts.popleft() is _HistoryPart.DONE:
+            if self._chunks.popleft() is _ChunkResult.DONE:
                 self._until_history.discard(name)
                 self._stored(name)
 

@@ -5,7 +5,7 @@ Whatever the input, nothing is raised and nothing is dropped:
 - Every written event has been read back once (encode, decode, compare), so that the daemon can read every row.
 - An untranslatable event is stored raw, with a reason.  If it is a message whose id, chat and sender can be read, an
   `unknown` is shown in its place, and is replaced by the message once a later version can read it.
-- A part of the history is translated item by item.  Untranslatable items are stored raw, each as a separate part.
+- A history chunk is translated item by item.  Untranslatable items are stored raw, each as a chunk of its own.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _event_key(name: str, found: Any) -> tuple[str, str]:
 
 
 def _announces_history(found: Any) -> bool:
-    """Whether it is our phone's announcement that a part of the history can be downloaded."""
+    """Whether it is our phone's announcement that a history chunk can be downloaded."""
     ours = found.Info.MessageSource.IsFromMe
     return bool(ours and found.Message.protocolMessage.HasField("historySyncNotification"))
 
@@ -182,13 +182,13 @@ def _history_rows(raw: bytes, received_ms: int) -> tuple[Arrival, ...]:
         if event is not None:
             rows.append(Arrival(received_ms, _HISTORY.lower(), "", raw, read_back(event)))
         return tuple(rows)
-    except Exception as error:  # any error: the whole part is stored and counted
+    except Exception as error:  # any error: the whole chunk is stored and counted
         return (_untranslated(_HISTORY, raw, "", _error_text(_HISTORY, error), received_ms),)
 
 
 def _item(kind: Any, one: UntranslatedItem, received_ms: int) -> Arrival:
-    """A refused item, as a part of the history that contains nothing else."""
-    part = kind()
-    one.put(part.Data)
-    raw = part.SerializePartialToString()
+    """A refused item, as a history chunk that contains nothing else."""
+    chunk = kind()
+    one.put(chunk.Data)
+    raw = chunk.SerializePartialToString()
     return _untranslated(_HISTORY, raw, one.wa_id, one.reason, received_ms)

@@ -245,7 +245,7 @@ class Inbound:
     def _next(self, spool: Spool) -> tuple[list[Planned], SpoolBacklog, bool]:
         """The next rows, the backlog including them, and whether the file was replaced.
 
-        On a thread, and in one call: there are hundreds of inboxes, and a row may be a chunk of history with thousands
+        On a thread, and in one call: there are hundreds of inboxes, and a row may be a history chunk with thousands
         of messages.
         """
         rows = spool.after(self._cursor.seq, self._batch)

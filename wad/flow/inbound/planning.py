@@ -63,7 +63,7 @@ class Planned:
 
     @property
     def history(self) -> set[str] | None:
-        """The ids of the messages in a chunk of history; None for any other row."""
+        """The ids of the messages in a history chunk; None for any other row."""
         if not isinstance(self.event, HistoryReceived):
             return None
         return {change.message.id for change in self.changes if isinstance(change, PutMessage)}

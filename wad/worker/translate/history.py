@@ -1,4 +1,4 @@
-"""Translation of a chunk of the phone's history: one event of the library, many events of wad.
+"""Translation of a history chunk: one event of the library, many events of wad.
 
 Field names: WAWebProtobufsHistorySync and WAWebProtobufsWeb.  An untranslatable item is counted and stored, and does
 not delay the others.
@@ -199,8 +199,8 @@ def _last_ms(conversation: Any) -> int:
 def _unread_ms(conversation: Any, items: list[SingleEvent | UntranslatedItem]) -> int:
     """The time at which the phone's number of unread messages was valid.
 
-    It is sent with the chat, of which a chunk may contain a part; a chunk without it is about messages that were read,
-    and is overridden by one that has it.
+    It is sent with the chat, of which a chunk may contain only some messages; a chunk without it is about messages
+    that were read, and is overridden by one that has it.
     """
     newest = max((item.at_ms for item in items if isinstance(item, MessageReceived)), default=0)
     if not conversation.HasField("unreadCount"):
