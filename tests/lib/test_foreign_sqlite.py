@@ -179,7 +179,10 @@ def test_who_compares_and_who_reads_names(tmp_path: Path) -> None:
             "CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT, noise_key BLOB)"
         )
     a_spool(account_dir.spool_db)
-    comparison, book = Comparison(account_dir, SystemClock()), AddressBook(account_dir, SystemClock())
+    comparison, book = (
+        Comparison(account_dir, SystemClock()),
+        AddressBook(account_dir, SystemClock()),
+    )
     with closing(sqlite3.connect(account_dir.session_db, isolation_level=None)) as db:
         db.execute("DROP TABLE whatsmeow_message_secrets")
         db.execute("DROP TABLE whatsmeow_contacts")

@@ -4,8 +4,8 @@ The library logs an incoming stanza before it handles it, and an outgoing one in
 before it does.  Attributes are sorted (whatsmeow binary/xml.go): no text of the sender stands before an id.
 
 The subject of an event has a key here: `message_key(id)`; `receipt_key(id)` with the id of the first message that a
-receipt names; `announcement_key(id)` of a message that announces a history chunk, and HISTORY for that chunk once it was
-downloaded.  The first letter tells the kinds apart, since strangers choose the ids.
+receipt names; `announcement_key(id)` of a message that announces a history chunk, and HISTORY for that chunk once it
+was downloaded.  The first letter tells the kinds apart, since strangers choose the ids.
 """
 
 from __future__ import annotations

@@ -497,7 +497,11 @@ def _work(
         spool = Spool.open(account_dir.spool_db)
         worker = WorkerProcess(account_dir, given.media, given.account, given.device, link, spool)
     except Damaged as error:
-        file = account_dir.spool_db if str(account_dir.spool_db) in str(error) else account_dir.session_db
+        file = (
+            account_dir.spool_db
+            if str(account_dir.spool_db) in str(error)
+            else account_dir.session_db
+        )
         link.notice("damaged", file.name, str(error))
         os._exit(6)
     except WadError as error:

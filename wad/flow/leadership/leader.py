@@ -17,6 +17,7 @@ from wad.core.errors import Conflict, TimedOut, Unavailable, WadError
 from wad.core.lease import Act, Held, LeaseTerms, Record, Seen, Tenure
 from wad.flow.event_bus import Bus
 from wad.flow.leadership.lease_writer import LeaseWriter
+from wad.lib.cancellation import uncancellable
 from wad.lib.clock import Clock
 from wad.lib.loops import Loop, Loops, shown
 from wad.store.lease import LeaseRecord
@@ -149,7 +150,7 @@ class Leader:
             except asyncio.CancelledError:
                 # It may be ours by an acquire whose answer was still pending.
                 self._end = "stopped"
-                await _uncancellable(self._release())
+                await uncancellable(self._release())
                 raise
             try:
                 async with self._holding():
@@ -177,7 +178,7 @@ class Leader:
             self._end = "stopped"
             raise
         finally:
-            await _uncancellable(self._release())
+            await uncancellable(self._release())
 
     async def _stand_by(self, loop: Loop) -> Held:
         while True:
@@ -210,7 +211,7 @@ class Leader:
                     if not self._end:
                         return held, 0.0
                 # It may be ours by an acquire that an order overtook, or whose answer was lost.
-                await _uncancellable(self._release())
+                await uncancellable(self._release())
                 pause = self._abstaining()
                 self.reason = f"{self._why_not}; this instance tries again in {pause:.0f} s"
         except Conflict as error:
@@ -347,16 +348,3 @@ def _unrenewed(error: Exception) -> Exception:
     if isinstance(error, WadError):
         return Unavailable(f"the lease cannot be renewed: {error}")
     return error
-
-
-async def _uncancellable(work: Coroutine[None, None, None]) -> None:
-    """Run it to its end, even if the caller is cancelled meanwhile, however often."""
-    task, cancelled = asyncio.ensure_future(work), False
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            cancelled = True
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError
