@@ -149,7 +149,11 @@ class Daemon:
         self.accounts = Accounts(self.account_dirs, around, partial(secrets.token_hex, 8))
         self.moving = Moving(self.accounts, secrets.token_bytes)
         self.imports = Imports(
-            self.accounts, self.account_dirs, clock, partial(secrets.token_hex, 16), secrets.token_bytes
+            self.accounts,
+            self.account_dirs,
+            clock,
+            partial(secrets.token_hex, 16),
+            secrets.token_bytes,
         )
         self.outbound = Outbound(
             store,
@@ -254,7 +258,9 @@ class Daemon:
         Raises StateUnwritable if the free space is unknown; the last result stays valid.
         """
         state = self.loaded.config.state
-        self._full = await self._disk.run(_full, (self.account_dirs.root, state.dir), state.min_free_mb)
+        self._full = await self._disk.run(
+            _full, (self.account_dirs.root, state.dir), state.min_free_mb
+        )
         sync = self.store.sync_status
         refusal = self._full or (sync.refusal if sync is not None else "")
         if refusal != self._refusal:

@@ -297,5 +297,7 @@ def test_a_card_of_before_is_read(tmp_path: Path) -> None:
     """Without the new fields."""
     account_dir = AccountDir(tmp_path / "shop")
     account_dir.path.mkdir()
-    account_dir.card_copy.write_bytes(msgspec.json.encode({"id": "shop", "name": "Shop", "jid": "1@lid"}))
+    account_dir.card_copy.write_bytes(
+        msgspec.json.encode({"id": "shop", "name": "Shop", "jid": "1@lid"})
+    )
     assert (account_dir.card().ended, account_dir.card().stopped_ms) == (None, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -228,9 +229,9 @@ async def test_an_ambiguous_reference_is_a_conflict(tmp_path: Path) -> None:
         world.account_dirs.create(AccountCard(id="one", name="shop", phone="+15550000001"))
         world.account_dirs.create(AccountCard(id="two", name="one"))
         world.account_dirs.create(AccountCard(id="three", name="third", phone="+15550000001"))
-        ghosts = [world.account_dirs.get(ident) for ident in ("one", "two", "three")]
-        for account_dir in ghosts:
-            await world.accounts.take_over(account_dir)
+        for ident in ("one", "two", "three"):
+            found = partial(world.account_dirs.get, ident)
+            await world.accounts.creation.make(ident, found, "added")
         with pytest.raises(Conflict, match="'one' is ambiguous: the id of one and the name of two"):
             world.accounts.find("one")
         with pytest.raises(Conflict, match="number of one and the number of three"):

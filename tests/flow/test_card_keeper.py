@@ -29,7 +29,9 @@ def account_dir(tmp_path: Path) -> AccountDir:
 def keeper_of(account_dir: AccountDir, clock: ShiftedClock | None = None) -> CardKeeper:
     """As the daemon has one, on two threads."""
     clock = clock or ShiftedClock()
-    return CardKeeper(account_dir, account_dir.mended_card(), ThreadPool("cards", 2), Loops(clock), clock)
+    return CardKeeper(
+        account_dir, account_dir.mended_card(), ThreadPool("cards", 2), Loops(clock), clock
+    )
 
 
 class Disk:

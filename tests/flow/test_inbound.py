@@ -265,7 +265,7 @@ async def test_a_spool_that_is_quarantined_while_it_is_opened_is_not_read(
         await inbound.close()
 
 
-async def test_a_chunk_of_history_is_recorded_whole(tmp_path: Path) -> None:
+async def test_a_history_chunk_is_recorded_whole(tmp_path: Path) -> None:
     """One row of the spool, many messages, in their threads; untranslated items are counted."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -523,7 +523,7 @@ async def test_a_store_with_a_fault_does_not_spin_over_a_row_without_changes(
 async def test_rows_recorded_before_a_store_failure_are_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
 ) -> None:
-    """A chunk of history with a bad item is recorded in parts, and the store fails in between: all are recorded."""
+    """A history chunk with a bad item is recorded in parts, and the store fails in between: all are recorded."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         heard: list[str] = []
@@ -572,7 +572,7 @@ async def test_a_salvage_that_fails_is_tried_again(
             patched.setattr(world.store, "record", fail)
             append(account, text(2))
             await until(lambda: account.inbound.error, "it cannot be recorded")
-            account._spool_damaged(Damaged("spool.db is damaged"))
+            account.files.spool_damaged(Damaged("spool.db is damaged"))
             await until(lambda: "unsaved" in [one.code for one in account.problems], "it is named")
             patched.setattr(world.store, "record", record)
             if by == "the loop":
@@ -593,7 +593,7 @@ async def test_the_notice_of_a_copy_ends_with_it(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         for act in ("drop", "move"):
-            account._spool_damaged(Damaged("spool.db is damaged"))
+            account.files.spool_damaged(Damaged("spool.db is damaged"))
             await until(
                 lambda: sum(one.code == "notice" for one in account.problems) == 2, "notices"
             )
@@ -612,7 +612,7 @@ async def test_copies_that_cannot_be_listed_are_not_forgotten(
     """No handle is left: the last known items stay, and the error is shown."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        account._spool_damaged(Damaged("spool.db is damaged"))
+        account.files.spool_damaged(Damaged("spool.db is damaged"))
         await until(lambda: account.quarantine.copies, "the copy")
 
         def fail(*_: object) -> object:
@@ -634,8 +634,8 @@ async def test_a_damaged_spool_is_saved_from_the_cursor_on(tmp_path: Path) -> No
             append(account, text(number))
         await until(lambda: account.inbound.recorded == 50, "fifty messages")
         for _ in range(4):
-            account._spool_damaged(Damaged("spool.db is damaged"))
-            await until(lambda: account._damaged is None, "the salvage")
+            account.files.spool_damaged(Damaged("spool.db is damaged"))
+            await until(lambda: account.files.damage is None, "the salvage")
             await until(lambda: account.status.state == "connected", "connected again")
         append(account, text(77))
         await until(lambda: account.inbound.recorded == 51, "the next message")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.small_world import World, a_world, until
 from wad.api.views.problems import problems_of
+from wad.core.errors import Conflict
 from wad.core.jid import Jid
 from wad.core.spool_gap import Position, gap
 from wad.flow.accounts.account import Account
@@ -193,6 +194,37 @@ async def test_another_account_of_the_same_id_misses_nothing(tmp_path: Path) -> 
         assert codes(account) == []
         await receive(world, account, "B")
         assert await stored(world, account) == ["A", "B"]
+
+
+async def test_a_restored_account_misses_nothing(tmp_path: Path) -> None:
+    """The store has read the spool of another account with its id since; no gap is reported, and no row is skipped."""
+    async with running(tmp_path, "one") as (world, account):
+        await receive(world, account, "A")
+        await world.accounts.remove(account.id)
+        later = await world.connected()
+        assert later.id == account.id
+        await receive(world, later, "B", "C", "D")
+        shutil.rmtree(await world.accounts.remove(later.id))
+        restored = await world.accounts.restore(account.id)
+        await until(lambda: restored.status.state == "connected", "connected")
+        await receive(world, restored, "E")
+        assert codes(restored) == []
+        assert await stored(world, restored) == ["A", "B", "C", "D", "E"]
+
+
+async def test_a_refused_creation_leaves_the_cursor_of_the_account(tmp_path: Path) -> None:
+    """Whether it is created or restored: the account that has this id reads its spool on."""
+    async with running(tmp_path, "one") as (world, account):
+        await world.accounts.remove(account.id)
+        account = await world.connected()
+        await receive(world, account, "A", "B")
+        before = await world.store.cursor(account.id)
+        assert before is not None
+        with pytest.raises(Conflict, match="already exists"):
+            await world.accounts.add("other", ident=account.id)
+        with pytest.raises(Conflict, match="already exists"):
+            await world.accounts.restore(account.id)
+        assert await world.store.cursor(account.id) == before
 
 
 # --- while it runs --------------------------------------------------------------------------------------

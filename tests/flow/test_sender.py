@@ -336,7 +336,7 @@ async def test_only_the_sending_session_has_proof(tmp_path: Path, again: str) ->
     """An account that was paired again has no trace of the first session's messages: unknown, and not repeated."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        claim = Claimed(Claim("me", world.leader.epoch or 0, account.session), b"a secret")
+        claim = Claimed(Claim("me", world.leader.epoch or 0, account.session_mark), b"a secret")
         assert claim.claim.session
         await account.stop()
         entry, ident = await queue(world, account, BOB, "one"), account.id

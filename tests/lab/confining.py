@@ -57,7 +57,9 @@ async def _taken_over(world: World, targets: Targets, abi: int) -> list[dict[str
         (directory / name).write_text(text)
     await world.container.run(f"chmod -R a+rX {TRUST} && rm -f {targets.account_dir}/{site.TRIED}")
     await world.container.run("wadctl account stop shop && wadctl account start shop")
-    await world.container.until(f"test -s {targets.account_dir}/{site.TRIED}", "the worker's attempts")
+    await world.container.until(
+        f"test -s {targets.account_dir}/{site.TRIED}", "the worker's attempts"
+    )
     await world.connected()
     tried: list[dict[str, str]] = json.loads(
         world.container.path(f"{targets.account_dir}/{site.TRIED}").read_text()

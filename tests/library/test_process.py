@@ -107,7 +107,9 @@ async def test_a_workers_environment_and_files(
         ident = await line.bob.send_text(line.whatsapp, "hello")
         await line.stored([ident])
         account_dir = line.wad.account_dir.path
-        modes = {path.name: path.stat().st_mode & 0o777 for path in (account_dir, *account_dir.iterdir())}
+        modes = {
+            path.name: path.stat().st_mode & 0o777 for path in (account_dir, *account_dir.iterdir())
+        }
         assert modes.pop(account_dir.name) == 0o700
         assert {"session.db", "session.db-wal", "spool.db"} <= modes.keys()
         assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}

@@ -159,7 +159,9 @@ def test_a_card_is_written_whatever_is_in_the_place_of_its_copy(
     assert removed.card.name == "Renamed"
 
 
-def test_no_card_is_written_for_an_account_whose_directory_is_gone(account_dirs: AccountDirs) -> None:
+def test_no_card_is_written_for_an_account_whose_directory_is_gone(
+    account_dirs: AccountDirs,
+) -> None:
     """It would count for the next directory that is brought here under this name."""
     account_dir = account_dirs.create(CARD)
     account_dirs.remove("acc-1", "20260101T000000Z")
@@ -497,7 +499,9 @@ def test_an_account_directory_has_its_paths(tmp_path: Path) -> None:
     """The layout, in one place."""
     account_dir = AccountDir(tmp_path / "acc-1")
     assert account_dir.id == "acc-1"
-    names = [path.name for path in (account_dir.session_db, account_dir.spool_db, account_dir.lock_file)]
+    names = [
+        path.name for path in (account_dir.session_db, account_dir.spool_db, account_dir.lock_file)
+    ]
     assert names == ["session.db", "spool.db", "worker.lock"]
 
 
@@ -516,7 +520,9 @@ def test_what_is_incoming_is_no_account_until_it_settles(account_dirs: AccountDi
     assert [path.name for path in account_dirs.root.iterdir()] == ["acc-1"]
 
 
-def test_what_a_crash_left_of_an_incoming_account_goes_with_the_next(account_dirs: AccountDirs) -> None:
+def test_what_a_crash_left_of_an_incoming_account_goes_with_the_next(
+    account_dirs: AccountDirs,
+) -> None:
     """It is a copy: the one thing here that is deleted."""
     left = account_dirs.root / ".incoming" / "acc-1" / "session.db"
     left.parent.mkdir(parents=True)

@@ -142,8 +142,10 @@ async def test_a_card_that_cannot_be_read_now_is_left_as_it_is(
             assert account.status.state is State.STOPPED
             assert "Too many open files" in account.status.reason
             with pytest.raises(StateUnwritable, match="Too many open files"):
-                await account.rename("another")
-        assert [path.name for path in account.account_dir.path.glob("account.json*")] == ["account.json"]
+                await account.keeper.change(name="another")
+        assert [path.name for path in account.account_dir.path.glob("account.json*")] == [
+            "account.json"
+        ]
     assert account.account_dir.card() == before
     async with a_world(tmp_path, boot="again") as world, world.leading():
         account = world.accounts.find(account.id)
@@ -172,7 +174,7 @@ async def test_what_a_worker_writes_beside_its_session_is_not_believed(
             await world.accounts.remove(account.id)
             account = await world.accounts.restore(account.id)
         if moved == "write":
-            await account.rename("shop")
+            await account.keeper.change(name="shop")
         assert account.account_dir.card() == account.card == before
     async with a_world(tmp_path, boot="again") as world, world.leading():
         account = world.accounts.find("shop")

@@ -41,7 +41,7 @@ main()
     ("fault", "loop"),
     [
         ("wad.flow.inbound.pipeline:Inbound._prune", "inbound"),
-        ("wad.flow.accounts.account:Account._pause", "account"),
+        ("wad.flow.accounts.account_task:AccountTask._pause", "account"),
         ("wad.flow.accounts.account:Account.publish", "publishing"),
         ("wad.flow.leadership.lease_writer:LeaseWriter.write", "leader"),
         ("wad.daemon:Daemon.check_space", "space"),

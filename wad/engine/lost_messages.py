@@ -81,7 +81,9 @@ class Comparison:
         if not lost:
             return None
         log.error(
-            "%d messages were decrypted and lost", len(lost), extra={"account": self._account_dir.id}
+            "%d messages were decrypted and lost",
+            len(lost),
+            extra={"account": self._account_dir.id},
         )
         return newest
 

@@ -191,7 +191,9 @@ class SimulatedWorker:
     def show_qr(self) -> None:
         """WhatsApp sends a QR code."""
         if not self.ended.done():
-            self._report(connection.QrShown(f"2@simulated-{self._account_dir.id},noise,identity,adv,6"))
+            self._report(
+                connection.QrShown(f"2@simulated-{self._account_dir.id},noise,identity,adv,6")
+            )
 
     def scan(self) -> None:
         """The phone scans it."""

@@ -207,7 +207,9 @@ class SupervisedWorker:
             except Damaged:
                 pass
             except WadError as error:
-                log.warning("cannot check the session: %s", error, extra={"account": self._account_dir.id})
+                log.warning(
+                    "cannot check the session: %s", error, extra={"account": self._account_dir.id}
+                )
                 return
             else:
                 return
@@ -233,7 +235,9 @@ class SupervisedWorker:
             case Confinement():
                 self.confinement = notice
                 if notice.missing:
-                    log.warning("%s", masked(notice.missing), extra={"account": self._account_dir.id})
+                    log.warning(
+                        "%s", masked(notice.missing), extra={"account": self._account_dir.id}
+                    )
             case notices.PhoneRequestsUnsupported(why):
                 self.phone_requests_unsupported = why
                 self._report(LibraryLoaded())
@@ -257,7 +261,9 @@ class SupervisedWorker:
             identity = notices.identity(*found)
         except WadError as error:
             # The next login reads the identity; the account is logged in all the same.
-            log.warning("cannot read the identity: %s", error, extra={"account": self._account_dir.id})
+            log.warning(
+                "cannot read the identity: %s", error, extra={"account": self._account_dir.id}
+            )
         else:
             self._me = str(Jid.parse(identity.jid).bare()) if identity.jid else ""
             self._report(identity)
@@ -279,7 +285,9 @@ class SupervisedWorker:
         try:
             newest = await readers().run(check)
         except WadError as error:  # the next check repeats it
-            log.warning("cannot check for %s: %s", what, error, extra={"account": self._account_dir.id})
+            log.warning(
+                "cannot check for %s: %s", what, error, extra={"account": self._account_dir.id}
+            )
         except Exception as error:  # the account goes on without it
             self._loops.fault(f"check for {what}", error, account=self._account_dir.id)
         else:

@@ -126,7 +126,9 @@ class NeonizeEngine:
         self._workers.add(worker)
         worker.ended.add_done_callback(lambda _ended: self._workers.discard(worker))
         if (groups := self._options.groups) is not None:
-            worker.ended.add_done_callback(lambda _ended: self._threads.post(groups.drop, account_dir.id))
+            worker.ended.add_done_callback(
+                lambda _ended: self._threads.post(groups.drop, account_dir.id)
+            )
         return worker
 
     def _spawn(self, account_dir: AccountDir, until: float) -> _Started:
@@ -152,7 +154,9 @@ class NeonizeEngine:
         try:
             # SQLite's temporary files must be in a directory where the worker may write.
             environ = self._environ() | {"TMPDIR": str(account_dir.path)}
-            child = spawn(argv, environ, theirs, lambda pid: self._add_to_group(account_dir.id, pid))
+            child = spawn(
+                argv, environ, theirs, lambda pid: self._add_to_group(account_dir.id, pid)
+            )
         except BaseException:
             ours.close()
             spare.close()
@@ -183,7 +187,9 @@ class NeonizeEngine:
             session.prune_plaintexts(account_dir.session_db, clock.wall_ms() - REDELIVERY_MS)
             return Comparison(account_dir, clock)
         except (WadError, OSError) as error:  # the worker checks both files and reports damage
-            log.warning("cannot check for lost messages: %s", error, extra={"account": account_dir.id})
+            log.warning(
+                "cannot check for lost messages: %s", error, extra={"account": account_dir.id}
+            )
             return None
 
     def _environ(self) -> dict[str, str]:

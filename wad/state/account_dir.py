@@ -255,7 +255,18 @@ class AccountDirs:
     def incoming(self, ident: str) -> Iterator[AccountDir]:
         """An empty directory that is not an account yet; it is deleted at the end unless `settle` was called.
 
-        Only one may exist at a time: what a crash has left is deleted first.  Raises BadInput, StateUnwritable.
+        Only one may exist at a time.  Raises BadInput, StateUnwritable.
+        """
+        account_dir = self.make_incoming(ident)
+        try:
+            yield account_dir
+        finally:
+            self.drop_incoming()
+
+    def make_incoming(self, ident: str) -> AccountDir:
+        """Create the empty directory of `incoming`; what a crash has left is deleted first.
+
+        Raises BadInput, StateUnwritable.
         """
         root = self.root / _INCOMING
         account_dir = AccountDir(root / account_id(ident))
@@ -266,12 +277,12 @@ class AccountDirs:
             account_dir.path.mkdir(mode=0o700)
         except OSError as error:
             raise unwritable(root, error) from error
-        try:
-            yield account_dir
-        finally:
-            shutil.rmtree(
-                root, ignore_errors=True
-            )  # the rest is not an account; the next import deletes it
+        return account_dir
+
+    def drop_incoming(self) -> None:
+        """Delete an incoming directory that was not settled."""
+        # An error is ignored: the rest is not an account, and the next import deletes it.
+        shutil.rmtree(self.root / _INCOMING, ignore_errors=True)
 
     def settle(self, incoming: AccountDir) -> AccountDir:
         """Make an incoming directory an account: whole, or not at all.  Raises Conflict, StateUnwritable."""
@@ -288,7 +299,8 @@ class AccountDirs:
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise Conflict(
-                    f"{account_dir.path} exists, but is not an account", hint="move it away, or give --id"
+                    f"{account_dir.path} exists, but is not an account",
+                    hint="move it away, or give --id",
                 ) from error
             raise unwritable(account_dir.path, error) from error
         return account_dir
@@ -343,7 +355,11 @@ class AccountDirs:
 
 def _unmake(account_dir: AccountDir) -> None:
     """Undo a failed creation; other files in the directory stay."""
-    for step in (partial(account_dir.card_copy.unlink, missing_ok=True), account_dir.drop_card, account_dir.path.rmdir):
+    for step in (
+        partial(account_dir.card_copy.unlink, missing_ok=True),
+        account_dir.drop_card,
+        account_dir.path.rmdir,
+    ):
         with suppress(OSError):
             step()
 

@@ -1,175 +1,233 @@
-"""One account: the orders of operators and of the leader, its problems, and its published status."""
+"""One account: the orders of operators and of the leader, carried out by the account's parts."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
-from wad import __version__
-from wad.core import connection, end_state
+from wad.core import connection
 from wad.core.auto_reply import AutoReply
-from wad.core.connection import State
-from wad.core.errors import (
-    Conflict,
-    Damaged,
-    WadError,
-)
+from wad.core.connection import State, Status
+from wad.core.errors import Conflict
 from wad.core.history import BackfillResult
+from wad.core.message import Message
 from wad.core.problem import Problem
-from wad.core.session_location import elsewhere_reason, is_elsewhere, to_minute
-from wad.engine.port import (
-    FileDamaged,
-    Receipts,
-)
+from wad.core.session_location import SessionLocation
+from wad.engine.port import Worker
+from wad.flow.accounts.account_files import AccountFiles
+from wad.flow.accounts.account_identity import AccountIdentity
+from wad.flow.accounts.account_pairing import AccountPairing
+from wad.flow.accounts.account_problems import AccountProblems
+from wad.flow.accounts.account_session import AccountSession
+from wad.flow.accounts.account_start import AccountStart
+from wad.flow.accounts.account_state import AccountState
 from wad.flow.accounts.account_task import AccountTask
-from wad.state.card import AccountCard
-from wad.store.port import AccountStatus
+from wad.flow.accounts.account_worker import AccountWorker
+from wad.flow.accounts.card_keeper import CardKeeper
+from wad.flow.accounts.notices import Notices
+from wad.flow.accounts.status_publisher import StatusPublisher
+from wad.flow.accounts.surroundings import Surroundings
+from wad.flow.accounts.worker_slot import WorkerSlot
+from wad.flow.inbound.pipeline import HistoryAnswer
+from wad.flow.inbound.recent import Recent
+from wad.lib.loops import Loop
+from wad.state.account_dir import AccountDir
+from wad.state.card import AccountCard, ReadCard
 
-log = logging.getLogger(__name__)
 
+class Account:
+    """One account: its parts, and the orders for it."""
 
-class Account(AccountTask):
-    """One account: the orders for it, its problems, and its published status."""
+    def __init__(
+        self,
+        account_dir: AccountDir,
+        card: ReadCard,
+        around: Surroundings,
+        unpublished: asyncio.Event,
+        owner_of: Callable[[str], str],
+    ) -> None:
+        """`unpublished` is set when the status is to be published; `owner_of`: as in AccountIdentity."""
+        self.id = account_dir.id
+        self.account_dir = account_dir
+        self.clock, self.loops = around.clock, around.loops
+        self._unpublished = unpublished
+        self.sent = 0
+        self.refused = 0
+        self.sent_lately = Recent(around.clock.monotonic)
+        self.refused_lately = Recent(around.clock.monotonic)
+        self.unsent = ""
+        """Why nothing can be sent now; empty if messages can be sent."""
+        self.on_connected: Callable[[], None] = lambda: None
+        self.on_recorded: Callable[[list[Message]], None] = lambda messages: None
+        self.on_answer: Callable[[HistoryAnswer], None] = lambda answer: None
+        changed = asyncio.Event()
+        wake = changed.set
+        self.keeper = CardKeeper(account_dir, card, around.threads, around.loops, around.clock)
+        self.keeper.on_failure = wake
+        self.session = AccountSession(account_dir, around.engine, around.threads, around.clock)
+        self._notices = Notices(self.id, around.bus)
+        self._slot = WorkerSlot(self.id)
+        self._state = AccountState(
+            self.id, self.keeper, around, unpublished=unpublished, on_connected=lambda: self.on_connected()
+        )  # fmt: skip
+        self.files = AccountFiles(
+            account_dir, around, self.keeper, self.session, self._state, self._slot, self._notices, wake=wake,
+            on_recorded=lambda messages: self.on_recorded(messages), on_answer=lambda answer: self.on_answer(answer),
+        )  # fmt: skip
+        self.inbound, self.quarantine = self.files.inbound, self.files.quarantine
+        identity = AccountIdentity(
+            self.keeper, self._notices, owner_of=owner_of, on_changed=unpublished.set
+        )
+        self._worker = AccountWorker(
+            account_dir, around, self._state, self._slot, self.files, wake=wake, on_identity=identity.reported
+        )  # fmt: skip
+        self._task = AccountTask(
+            around.clock, changed, self.keeper, self._state, self._slot, self.files, self._worker
+        )
+        self._problems = AccountProblems(
+            self.id, self.keeper, self._notices, self._state, self._slot, self.files, lambda: self.unsent
+        )  # fmt: skip
+        self._start = AccountStart(around, self.keeper, self.session, self._state, self.files)
+        self._pairing = AccountPairing(
+            self.id, around, self.keeper, self.session, self._state, self._slot
+        )
+        self._publisher = StatusPublisher(self.id, around, self.keeper, self._state)
 
-    def begin_removal(self) -> None:
-        """Start its removal: from now on nothing may start it.  Raises Conflict if it is being removed already."""
-        self._check_not_removed()
-        self.is_being_removed = True
+    # --- what others see ----------------------------------------------------------------------------
 
-    def cancel_removal(self) -> None:
-        """Continue after a removal that failed."""
-        self.is_being_removed = False
+    @property
+    def card(self) -> AccountCard:
+        """The account's identity, and whether it should run, as of now."""
+        return self.keeper.card
 
-    def _check_not_removed(self) -> None:
-        if self.is_being_removed:
-            raise Conflict(f"account {self.id} is being removed")
+    @property
+    def status(self) -> Status:
+        """The state of its connection."""
+        return self._state.status
 
-    async def is_paired(self) -> bool:
-        """Whether there is a session on the disk.  Raises Damaged, EngineFailure, Unavailable.
+    @property
+    def logins(self) -> int:
+        """The number of logins since the start of the daemon."""
+        return self._state.logins
 
-        On a thread: the worker writes that file, and at the beginning of a term this account is one of many.
-        """
-        return await self._around.threads.run(self._around.engine.is_paired, self._account_dir)
+    @property
+    def qr_ms(self) -> int | None:
+        """When the present QR code was shown; None if there is none."""
+        return self._state.qr_ms
+
+    @property
+    def left_ms(self) -> int | None:
+        """When the last connection ended; None before the first one has ended."""
+        return self._state.left_ms
+
+    @property
+    def worker(self) -> Worker | None:
+        """Its worker, if one runs."""
+        return self._slot.worker
+
+    @property
+    def worker_started_ms(self) -> int:
+        """When its latest worker was started; 0 before the first."""
+        return self._slot.started_ms
+
+    @property
+    def restarts(self) -> int:
+        """How often its worker was started again."""
+        return self._slot.restarts
+
+    @property
+    def session_mark(self) -> str:
+        """The fingerprint of its worker's session; empty until it is logged in."""
+        return self._slot.session
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Its current problems, in addition to its state."""
+        return self._problems.current()
+
+    @property
+    def warnings(self) -> list[str]:
+        """The texts of the problems."""
+        return [problem.text for problem in self.problems]
+
+    async def publish(self, epoch: int) -> None:
+        """Write the status document if it has changed."""
+        await self._publisher.publish(epoch)
+
+    @property
+    def location(self) -> SessionLocation | None:
+        """The registered location of its session; None if none is known."""
+        return self._start.location
+
+    @location.setter
+    def location(self, location: SessionLocation | None) -> None:
+        self._start.location = location
+
+    # --- its task -----------------------------------------------------------------------------------
+
+    async def run(self, loop: Loop) -> None:
+        """Start and end the worker as the status requires, forever."""
+        await self._task.run(loop)
+
+    def handle(self, event: connection.Input) -> None:
+        """Handle one input of the state machine.  Raises Conflict if it refuses an order."""
+        self._state.handle(event)
+
+    def permit(self, until: float) -> None:
+        """The lease was renewed: permit the worker to act until then."""
+        self._worker.permit(until)
+
+    def restart(self) -> None:
+        """Replace the worker.  Raises Conflict if none runs."""
+        self._state.restart()
 
     async def begin(self) -> None:
         """Run after the lease was acquired, unless an operator stopped it or only an operator can start it.
 
         Raises Conflict if it is being removed.
         """
-        self._check_not_removed()
-        await self.keeper.read()
-        if not self.card.enabled:
-            self.handle(connection.Stop(self._stopped_at(), self.card.stopped_why))
-            return
-        paired: bool | WadError | OSError
-        try:
-            paired = await self.is_paired()
-        except (WadError, OSError) as error:
-            paired = error
-        if self.is_being_removed or not self.card.enabled:
-            return  # an operator was faster than the disk
-        if isinstance(paired, bool):
-            self._begin(paired)
-        else:
-            self._cannot_begin(paired)
+        await self._start.begin()
 
-    def _begin(self, paired: bool) -> None:
-        rest = end_state.lasting_state(
-            self.card.ended,
-            paired=paired,
-            was_paired=bool(self.card.jid),
-            now=self.clock.monotonic(),
-            wall_ms=self.clock.wall_ms(),
-            version=__version__,
-        )
-        if rest is not None and rest.state is State.REPLACED and self._has_begun:
-            rest = (
-                None  # the lease was acquired again: its previous holder no longer uses the session
-            )
-        self._has_begun = True
-        self.handle(connection.Begin(paired, self._elsewhere(paired), rest))
+    async def step_down(self, why: str = connection.NO_LEASE) -> None:
+        """Stop for the loss of the lease or the removal of the account: returns when the worker is certainly dead."""
+        self._state.handle(connection.StepDown(why))
+        await self._task.wait_until_stopped()
 
-    def _stopped_at(self) -> float | None:
-        """When it was stopped, on the monotonic clock; None if unknown."""
-        ago_ms = self.clock.wall_ms() - self.card.stopped_ms
-        known = self.card.stopped_ms and ago_ms >= 0
-        return self.clock.monotonic() - ago_ms / 1000 if known else None
+    # --- its removal --------------------------------------------------------------------------------
 
     @property
-    def _is_logged_out(self) -> bool:
-        """Whether it was logged out and not paired since; also while it is stopped."""
-        ended = self.card.ended
-        return ended is not None and ended.state == State.LOGGED_OUT
+    def is_being_removed(self) -> bool:
+        """Whether nothing may start it any more."""
+        return self._state.is_being_removed
 
-    def _cannot_begin(self, error: WadError | OSError) -> None:
-        """Handle a session that cannot be read: it is damaged, or the machine is short of a resource."""
-        if isinstance(error, Damaged):
-            self._damaged = FileDamaged(self._account_dir.session_db.name, str(error))
-            self._changed.set()
-            return
-        self._begin(bool(self.card.jid))
-        self.handle(connection.Ended(str(error)))
+    def begin_removal(self) -> None:
+        """Start its removal: from now on nothing may start it.  Raises Conflict if it is being removed already."""
+        self.check_not_removed()
+        self._state.is_being_removed = True
 
-    def _elsewhere(self, paired: bool) -> str:
-        """Why it must not run here; empty if it may."""
-        location, card = self.location, self.card
-        if location and is_elsewhere(location, self._around.instance, card.jid if paired else None):
-            return elsewhere_reason(location)
-        if card.exported_ms and not paired:
-            return f"its session was exported on {to_minute(card.exported_ms)}"
-        return ""
+    def cancel_removal(self) -> None:
+        """Continue after a removal that failed."""
+        self._state.is_being_removed = False
 
-    async def ended(self) -> None:
-        """Wait until nothing runs any more with a session that WhatsApp has ended.
+    def check_not_removed(self) -> None:
+        """Raise Conflict if it is being removed."""
+        self._state.check_not_removed()
 
-        Its worker reports that before it has ended itself, and until then the library may still have the keys open.
+    async def settle(self) -> None:
+        """Wait until its session is not replaced any more, and its card is written or refused.
+
+        Its directory may be renamed then, if it is being removed.
         """
-        if self.status.state is State.LOGGED_OUT:
-            await self._wait_until_stopped()
+        async with self.session.lock:
+            await self.keeper.settle()
 
-    async def pair(self) -> None:
-        """Open the pairing window, or extend it.  Raises Conflict if it is paired."""
-        paired = await self.is_paired()
-        self._check_not_removed()
-        if paired and self._is_logged_out and self.worker is None:
-            # WhatsApp has dropped these keys, but nothing of an account is ever deleted.
-            self._account_dir.set_aside(self._account_dir.session_db, self._stamp(), "logged-out")
-            paired = False
-        if not paired and self.card.jid:
-            # The next pairing creates a new device.
-            await self.keeper.change(jid="", lid="", ended=None)
-        until = self.clock.monotonic() + self._around.options.pairing_window
-        self.handle(connection.Pair(until, paired))
-        await self._enable(True)
-
-    async def check_unpaired(self) -> None:
-        """Raise Conflict if there is a session already, or a running worker that may create one."""
-        paired = await self.is_paired()
-        self._check_not_removed()
-        if paired:
-            raise Conflict(
-                f"account {self.id} has a session already ({self.status.state})",
-                hint="use another --id for another account, or remove this one (restorable): wadctl account remove",
-            )
-        if self.worker is not None or self.status.worker:
-            raise Conflict(
-                f"account {self.id} is being paired",
-                hint=f"stop it first: wadctl account stop {self.id}",
-            )
-
-    async def take_session(self, file: Path) -> None:
-        """Run with this session from now on; its file is moved to the account.  Raises as above, StateUnwritable."""
-        await self.check_unpaired()
-        self._account_dir.take_session(file, self._stamp())
-        await self.keeper.change(enabled=True, ended=None)
-        await self.begin()
+    # --- orders of an operator ----------------------------------------------------------------------
 
     async def start(self) -> None:
         """Run again after stopped, replaced or failed.  Raises Conflict, Damaged."""
-        self._check_not_removed()
-        if self._is_logged_out:
+        self.check_not_removed()
+        if self.keeper.is_logged_out:
             raise Conflict(
                 f"account {self.id} is logged out", hint=f"wadctl account pair {self.id}"
             )
@@ -179,9 +237,9 @@ class Account(AccountTask):
 
     async def stop(self) -> None:
         """Stop, also after a restart of wad.  Returns when the worker has ended."""
-        await self._enable(False)
-        self.handle(connection.Stop())
-        await self._wait_until_stopped()
+        await self.keeper.enable(False)
+        self._state.handle(connection.Stop())
+        await self._task.wait_until_stopped()
 
     async def log_out(self) -> None:
         """Remove this device from the account at WhatsApp.  Raises Conflict, EngineFailure."""
@@ -191,24 +249,31 @@ class Account(AccountTask):
                 hint="remove the device on the phone (Linked devices), or wadctl account remove",
             )
         await self.worker.log_out()
-        self.handle(connection.LoggedOut("logged out by the operator"))
-        await self._wait_until_stopped()
+        self._state.handle(connection.LoggedOut("logged out by the operator"))
+        await self._task.wait_until_stopped()
 
-    async def step_down(self, why: str = connection.NO_LEASE) -> None:
-        """Stop for the loss of the lease or the removal of the account: returns when the worker is certainly dead."""
-        self.handle(connection.StepDown(why))
-        await self._wait_until_stopped()
+    async def ended(self) -> None:
+        """Wait until nothing runs any more with a session that WhatsApp has ended.
 
-    async def _enable(self, enabled: bool) -> None:
-        now_ms = self.clock.wall_ms()
-        if self.card.enabled != enabled:
-            await self.keeper.change(enabled=enabled, stopped_ms=0 if enabled else now_ms)
-        elif self.card.stopped_why:  # now an operator has confirmed it
-            await self.keeper.change(stopped_ms=now_ms, stopped_why="")
+        Its worker reports that before it has ended itself, and until then the library may still have the keys open.
+        """
+        if self.status.state is State.LOGGED_OUT:
+            await self._task.wait_until_stopped()
 
-    async def rename(self, name: str) -> None:
-        """Change its name.  Raises StateUnwritable."""
-        await self.keeper.change(name=name)
+    async def pair(self) -> None:
+        """Open the pairing window, or extend it.  Raises Conflict if it is paired."""
+        await self._pairing.pair()
+
+    async def check_unpaired(self) -> None:
+        """Raise Conflict if there is a session already, or a running worker that may create one."""
+        await self._pairing.check_unpaired()
+
+    async def take_session(self, file: Path) -> None:
+        """Run with this session from now on; its file is moved to the account.  Raises as above, StateUnwritable."""
+        await self._pairing.take_session(file)
+        await self.begin()
+
+    # --- changes of its card ------------------------------------------------------------------------
 
     async def set_auto_reply(self, wanted: AutoReply) -> None:
         """Store the settings of automatic replies, which other programs use.  Raises StateUnwritable."""
@@ -219,77 +284,3 @@ class Account(AccountTask):
         """Store the result of a history backfill.  Raises StateUnwritable."""
         await self.keeper.change(backfill=done)
         self._unpublished.set()
-
-    async def exported(self) -> None:
-        """Record that its session was exported and is not here any more."""
-        await self.keeper.change(exported_ms=self.clock.wall_ms(), enabled=True, ended=None)
-        if self.status.state is not State.PASSIVE:
-            await self.begin()
-
-    async def imported(self, card: AccountCard) -> None:
-        """Record the import of a session that was exported with `card`.  Raises StateUnwritable."""
-        await self.keeper.change(
-            jid=card.jid, lid=card.lid, push_name=card.push_name, phone=card.phone, enabled=True, exported_ms=0,
-            auto_reply=card.auto_reply, backfill=card.backfill, ended=None,
-        )  # fmt: skip
-
-    # --- what others see --------------------------------------------------------------------------
-
-    @property
-    def problems(self) -> list[Problem]:
-        """Its current problems, in addition to its state."""
-        notes = [text for text, copy in self._notes if not copy or self.quarantine.has_copy(copy)]
-        found = [self._problem("notice", text, subject=text) for text in notes]
-        if self.card.stopped_why and self.status.state is State.STOPPED:
-            found.append(self._problem("stopped_unsure", f"it is stopped: {self.card.stopped_why}"))
-        if self.storage_blocked:
-            found.append(self._problem("held", self.storage_blocked))
-        if self.unsent:
-            found.append(self._problem("unsent", self.unsent))
-        if self._unsaved:
-            text = f"rows of a damaged spool could not be saved yet: {self._unsaved}"
-            found.append(self._problem("unsaved", text))
-        if self.keeper.failure:
-            found.append(self._problem("card_unwritten", self.keeper.failure))
-        found += self.quarantine.problems
-        if self.worker is not None and self.worker.receipts is Receipts.EARLY:
-            text = "receipts are early: a worker that is killed may lose the newest messages"
-            found.append(self._problem("receipts_early", text))
-        confinement = self.worker.confinement if self.worker is not None else None
-        if confinement is not None and confinement.missing:
-            found.append(self._problem("confined_in_part", confinement.missing))
-        if self.worker is not None and self.worker.dropped_output:
-            found.append(self._problem("output_flood", self.worker.dropped_output))
-        return found
-
-    def _problem(self, code: str, text: str, *, subject: str = "") -> Problem:
-        return Problem(code=code, text=text, account=self.id, subject=subject)
-
-    @property
-    def warnings(self) -> list[str]:
-        """The texts of the problems."""
-        return [problem.text for problem in self.problems]
-
-    async def publish(self, epoch: int) -> None:
-        """Write the status document if it has changed."""
-        status = AccountStatus(
-            account=self.id,
-            name=self.card.name,
-            state=self.status.state,
-            reason=self.status.reason,
-            since_ms=self.clock.wall_ms()
-            - int((self.clock.monotonic() - self.status.since) * 1000),
-            jid=self.card.jid,
-            lid=self.card.lid,
-            phone=self.card.phone,
-            instance=self._around.instance,
-            auto_reply=self.card.auto_reply,
-            backfill=self.card.backfill,
-        )
-        if self._published is None or _but_since(status) != _but_since(self._published):
-            await self._around.store.put_account(status, epoch=epoch)
-            self._published = status
-
-
-def _but_since(status: AccountStatus) -> AccountStatus:
-    return msgspec.structs.replace(status, since_ms=0)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from wad.core.connection import State
 from wad.core.errors import StateUnwritable, WadError
 from wad.lib.clock import Clock
 from wad.lib.loops import Loops
@@ -29,7 +30,12 @@ class CardKeeper:
     """The card of one account.  Not for use from several threads."""
 
     def __init__(
-        self, account_dir: AccountDir, found: ReadCard, threads: ThreadPool, loops: Loops, clock: Clock
+        self,
+        account_dir: AccountDir,
+        found: ReadCard,
+        threads: ThreadPool,
+        loops: Loops,
+        clock: Clock,
     ) -> None:
         self._account_dir = account_dir
         self._threads = threads
@@ -62,6 +68,20 @@ class CardKeeper:
             await self._check_read()
             await self._write(_with(self.card, changes))
             self.card = _with(self.card, changes)  # an event may have changed it meanwhile
+
+    async def enable(self, enabled: bool) -> None:
+        """Record an operator's order to run or to stop.  Raises StateUnwritable."""
+        now_ms = self._clock.wall_ms()
+        if self.card.enabled != enabled:
+            await self.change(enabled=enabled, stopped_ms=0 if enabled else now_ms)
+        elif self.card.stopped_why:  # now an operator has confirmed it
+            await self.change(stopped_ms=now_ms, stopped_why="")
+
+    @property
+    def is_logged_out(self) -> bool:
+        """Whether the account was logged out and not paired since; also while it is stopped."""
+        ended = self.card.ended
+        return ended is not None and ended.state == State.LOGGED_OUT
 
     def note(self, **changes: Any) -> None:
         """Change these fields after an event; they are written soon."""

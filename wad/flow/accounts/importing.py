@@ -19,9 +19,11 @@ from wad.core.errors import BadInput, Conflict, NotFound, Passive, TooLong, Unkn
 from wad.core.jid import Jid, account_id
 from wad.core.names import check_name, shown_name
 from wad.flow.accounts.account import Account
-from wad.flow.accounts.accounts import Accounts, names_of
+from wad.flow.accounts.account_lookup import names_of
+from wad.flow.accounts.accounts import Accounts
+from wad.lib.cancellation import uncancellable
 from wad.lib.clock import Clock
-from wad.state.account_dir import AccountCard, AccountDirs
+from wad.state.account_dir import AccountCard, AccountDir, AccountDirs
 
 if TYPE_CHECKING:
     from wad.engine.baileys.translation import Carried
@@ -165,22 +167,33 @@ class Imports:
         async with self._accounts.changing:
             intent = await self.plan(upload, options)
             self.forget(upload)
-            with self._account_dirs.incoming(intent.ident) as account_dir:
-                await self._accounts.engine.write_session(account_dir.session_db, intent.carried)
-                # Checked again: the accounts may have changed while the file was written.
-                self._check_owner(intent.carried, intent.ident)
-                if not self._accounts.leading:
-                    raise Passive("the lease was lost during the import: nothing was changed")
-                if (account := intent.existing) is not None:
-                    await account.take_session(account_dir.session_db)
-                else:
-                    card = self._card(intent)
-                    self._accounts.check_names(card)
-                    account_dir.write_card(card)
-                    await self._accounts.expect_new(card.id)
-                    account = await self._accounts.take_over(self._account_dirs.settle(account_dir))
+            try:
+                account_dir = await uncancellable(
+                    asyncio.to_thread(self._account_dirs.make_incoming, intent.ident)
+                )
+                account = await self._imported(intent, account_dir)
+            finally:
+                await uncancellable(asyncio.to_thread(self._account_dirs.drop_incoming))
             log.info("imported a session", extra={"account": account.id})
             return account, intent
+
+    async def _imported(self, intent: Intent, account_dir: AccountDir) -> Account:
+        await self._accounts.engine.write_session(account_dir.session_db, intent.carried)
+        # Checked again: the accounts may have changed while the file was written.
+        self._check_owner(intent.carried, intent.ident)
+        if not self._accounts.leading:
+            raise Passive("the lease was lost during the import: nothing was changed")
+        if (account := intent.existing) is not None:
+            await account.take_session(account_dir.session_db)
+            return account
+        card = self._card(intent)
+        self._accounts.creation.check_names(card)
+
+        def work() -> AccountDir:
+            account_dir.write_card(card)
+            return self._account_dirs.settle(account_dir)
+
+        return await self._accounts.creation.make(card.id, work, "imported")
 
     def _card(self, intent: Intent) -> AccountCard:
         device = intent.carried.device

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from wad.core.connection import State
 from wad.core.decoding import decoding
 from wad.core.errors import BadInput, Conflict
 from wad.core.jid import Jid, account_id, phone_digits
@@ -21,7 +23,7 @@ from wad.core.names import LONGEST, shown_name
 from wad.core.text import cut, repaired
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.accounts import Accounts
-from wad.lib.clock import stamp
+from wad.lib.cancellation import uncancellable
 from wad.lib.sealed import LIMIT, seal, unseal
 from wad.state.account_dir import AccountCard
 
@@ -51,7 +53,7 @@ class Moving:
         """The sealed session.  Changes nothing.  Raises Conflict, BadInput, Damaged, Unavailable."""
         _check_stopped(account)
         engine, account_dir = self._accounts.engine, account.account_dir
-        if not await account.is_paired():
+        if not await account.session.is_paired():
             raise Conflict(f"account {account.id} has no session here", hint=account.status.reason)
 
         def work() -> bytes:
@@ -68,18 +70,15 @@ class Moving:
 
         Raises Conflict if it runs, has run since, or was not exported.
         """
-        account_dir, exported = account.account_dir, self._exported.pop(account.id, b"")
+        exported = self._exported.pop(account.id, b"")
         if not exported:
             raise Conflict(
                 f"the session of {account.id} was not exported since wad started",
                 hint=f"wadctl session export {account.id}",
             )
-        session = await asyncio.to_thread(self._accounts.engine.copy_session, account_dir)
-        _check_stopped(account)
-        if hashlib.sha256(session).digest() != exported:
-            raise Conflict(f"the session of {account.id} has changed since it was exported")
-        old = account_dir.set_aside(account_dir.session_db, stamp(account.clock), "exported")
-        await account.exported()
+        old = await uncancellable(_set_exported_aside(account, exported))
+        if account.status.state is not State.PASSIVE:
+            await account.begin()
         return old.name
 
     # --- import -----------------------------------------------------------------------------------
@@ -116,29 +115,24 @@ class Moving:
         account = self._accounts.get(card.id)
         if account is None:
             fresh = msgspec.structs.replace(card, enabled=True, exported_ms=0, ended=None, gap=None)
-            account = await self._accounts.create(
+            account = await self._accounts.creation.create(
                 fresh, lambda account_dir: engine.put_session(account_dir, session)
             )
             try:
-                await self._accounts.register_session(account)
+                await self._accounts.locations.register(account)
             finally:
                 await self._accounts.resume(account)
             return account
-        _check_stopped(account)
-        if await account.is_paired():
-            raise Conflict(
-                f"account {card.id} has a session here already",
-                hint=f"remove it first (restorable): wadctl account remove {card.id}",
-            )
-        account_dir = account.account_dir
-        if account_dir.session_db.exists():
-            account_dir.set_aside(account_dir.session_db, stamp(account.clock), "unpaired")
+        is_changed = False
         try:
-            await asyncio.to_thread(engine.put_session, account_dir, session)
-            await account.imported(card)
-            await self._accounts.register_session(account)
+            async with account.session.lock:
+                await _check_unpaired(account)
+                is_changed = True
+                await uncancellable(_put_session(account, session, card))
+            await self._accounts.locations.register(account)
         finally:
-            await self._accounts.resume(account)
+            if is_changed:
+                await self._accounts.resume(account)
         return account
 
 
@@ -153,6 +147,40 @@ def _checked(card: AccountCard) -> AccountCard:
         phone=f"+{phone_digits(card.phone)}" if card.phone else "",
         push_name=cut(repaired(card.push_name), LONGEST),
     )
+
+
+async def _set_exported_aside(account: Account, digest: bytes) -> Path:
+    """Set the session aside if this is still its SHA-256, and record that it was exported."""
+    async with account.session.lock:
+        found = await account.session.digest()
+        account.check_not_removed()
+        _check_stopped(account)
+        if found != digest:
+            raise Conflict(f"the session of {account.id} has changed since it was exported")
+        old = await account.session.set_aside("exported")
+        await account.keeper.change(exported_ms=account.clock.wall_ms(), enabled=True, ended=None)
+        return old
+
+
+async def _put_session(account: Account, session: bytes, card: AccountCard) -> None:
+    """Write an imported session, and what its card says; with the session's lock held."""
+    await account.session.put(session)
+    await account.keeper.change(
+        jid=card.jid, lid=card.lid, push_name=card.push_name, phone=card.phone, enabled=True, exported_ms=0,
+        auto_reply=card.auto_reply, backfill=card.backfill, ended=None,
+    )  # fmt: skip
+
+
+async def _check_unpaired(account: Account) -> None:
+    """Raise Conflict if it has a session, or a worker that may create one."""
+    _check_stopped(account)
+    paired = await account.session.is_paired()
+    account.check_not_removed()
+    if paired:
+        raise Conflict(
+            f"account {account.id} has a session here already",
+            hint=f"remove it first (restorable): wadctl account remove {account.id}",
+        )
 
 
 def _check_stopped(account: Account) -> None:

@@ -267,7 +267,7 @@ class Sender:
             code = error.code if isinstance(error, WadError) else "cannot_be_sent"
             await self._refuse(entry, Refused(code, shown(error)))
             return None
-        by = Claim(self._tools.holder, self._epoch, self._account.session)
+        by = Claim(self._tools.holder, self._epoch, self._account.session_mark)
         claim = Claimed(by, self._tools.draw(SECRET_BYTES))
         try:
             return await self._tools.settle(entry.id, claim)
