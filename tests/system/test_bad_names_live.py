@@ -164,6 +164,23 @@ async def test_a_push_name_beside_a_message(place: tuple[RealWorld, Line], name:
         await names(line)
 
 
+@pytest.mark.parametrize("body", [b"\xff", b"\x0a\xff", b"\x0a\x05ab", b"\x00" * 9])
+async def test_a_message_that_is_not_a_protobuf_is_counted(
+    place: tuple[RealWorld, Line], body: bytes
+) -> None:
+    """A stranger may encrypt any bytes; the library acknowledges them and hands nothing over."""
+    _, line = place
+    before, pid = line.wad.inbound.untranslated, line.pid
+    for device in line.whatsapp.devices.values():
+        ident = f"GARBAGE{body.hex()}"
+        sealed = enc_node(*line.bob.keys.encrypt(device, body), contents.PLAIN)
+        stanza = line.bob.message_node(ident, contents.PLAIN, sealed, **line.bob.origin())
+        device.post(Envelope(stanza))
+    await line.stored([await line.bob.send_text(line.whatsapp, "after it")])
+    await until(lambda: line.wad.inbound.untranslated == before + 1, "that it is counted")
+    assert line.pid == pid
+
+
 async def test_a_message_that_the_library_drops_is_counted(place: tuple[RealWorld, Line]) -> None:
     """Without a time it is acknowledged and never handed over: an operator sees that there was one."""
     _, line = place

@@ -200,7 +200,11 @@ def test_a_message_that_the_library_drops_is_reported() -> None:
     """With the reason, and by the client's own lines alone."""
     line = "Failed to parse message: [didn't find required attribute 't']"
     assert dropped_message("Client", line) == "[didn't find required attribute 't']"
-    assert dropped_message("Client", "Failed to parse message: ") == "no reason"
+    assert dropped_message("Client", "Failed to parse message: ") == "an unknown kind of message"
+    garbage = "Error unmarshaling decrypted message from 1:2@lid in 3@g.us: proto: cannot parse"
+    assert dropped_message("Client", garbage) == "proto: cannot parse"
+    unknown = "Unhandled encrypted message (type x) from 1@lid"
+    assert dropped_message("Client", unknown) == "an unknown kind of message"
     assert dropped_message("Client/Recv", line) == ""
     assert dropped_message("Client", f"Ignoring message {line} from 1@lid") == ""
 

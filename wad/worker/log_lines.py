@@ -58,9 +58,14 @@ GateSignal = (
     | SessionUnsaved
 )
 
-_DROPPED: Final = re.compile(r"Failed to parse message: (.*)", re.DOTALL)
-"""A message whose stanza the library cannot read: it acknowledges it and hands nothing over (whatsmeow message.go,
-handleEncryptedMessage)."""
+_DROPPED: Final = (
+    "Failed to parse message: ",  # an attribute of the stanza is missing or invalid
+    "Error unmarshaling decrypted message from ",  # what the sender encrypted is not a protobuf
+    "Error unmarshaling plaintext message from ",
+    "Failed to decode armadillo message from ",
+    "Unhandled encrypted message (",  # an unknown type of encryption
+)
+"""Messages that the library cannot read: it acknowledges them and hands nothing over (whatsmeow message.go)."""
 
 HISTORY: Final = "h"
 _ANNOUNCEMENT: Final = "a"
@@ -148,8 +153,9 @@ def parse_line(logger: str, text: str) -> Sequence[GateSignal]:
 
 def dropped_message(logger: str, text: str) -> str:
     """Why the library drops a message, if this line reports that; else an empty text."""
-    found = _DROPPED.match(text) if logger == "Client" else None
-    return (found[1] or "no reason") if found else ""
+    if logger != "Client" or not text.startswith(_DROPPED):
+        return ""
+    return text.partition(": ")[2] or "an unknown kind of message"
 
 
 def _is_unsaved(text: str) -> bool:
