@@ -19,7 +19,7 @@ from wad.audit.rows import Aliases, MessageRow, ReadRows, Scope, ThreadRow
 from wad.audit.stamps import stamp_of
 from wad.core.errors import Denied, NotFound, Unavailable
 from wad.lib.sqlite_file import BUSY_S, translated
-from wad.store.sqlite.rows import shown_content
+from wad.store.sqlite.rows import present_content
 from wad.store.sqlite.schema import STEPS
 
 _TYPES: Final = {"text": "string", "real": "double", "blob": "bytes"}
@@ -179,6 +179,6 @@ def _text(content: object, amended: object) -> tuple[str, bool]:
     """The text, and whether it could be read; unreadable bytes are compared as they are."""
     blob = content if isinstance(content, bytes) else str(content).encode()
     try:
-        return shown_content(blob, amended if isinstance(amended, bytes) else None).text, True
+        return present_content(blob, amended if isinstance(amended, bytes) else None).text, True
     except msgspec.MsgspecError:
         return blob.hex(), False

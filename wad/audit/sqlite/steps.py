@@ -25,8 +25,8 @@ from wad.audit.sqlite.rules import right_chat, right_status, right_thread
 from wad.audit.stamps import stamp_of
 from wad.core.message import MessageStatus
 from wad.core.untrusted import SECONDS_UP_TO
-from wad.store.sqlite.aliases import join_addresses, merge_twins
-from wad.store.sqlite.threads import move_facts, recount_where_wrong
+from wad.store.sqlite.aliases import merge_addresses, merge_duplicates
+from wad.store.sqlite.threads import move_facts, recount_if_wrong
 
 SAMPLE: Final = 5  # groups in a report, as in the reference
 ALL: Final = 1 << 40  # more than any number of rows
@@ -116,7 +116,7 @@ def _addresses(
         if wanted.account not in ("", account) or wanted.thread not in ("", old, new):
             continue
         if _has_content(db, account, lid, old):
-            join_addresses(db, account, lid, pn)
+            merge_addresses(db, account, lid, pn)
             counts.addresses_joined += 1
 
 
@@ -170,7 +170,7 @@ def _move(
         if target != thread:
             # A message that is in the right thread already is merged with the moved one.
             writer = "" if from_me or jid.is_person else " AND o.sender = m.sender"
-            counts.messages_moved += merge_twins(
+            counts.messages_moved += merge_duplicates(
                 db,
                 "m.account = ?1 AND m.thread = ?2 AND m.chat = ?3 AND m.sender = ?4 AND m.from_me = ?5"
                 " AND m.duplicate_of = ''",
@@ -250,4 +250,4 @@ def _statuses(db: sqlite3.Connection, wanted: Range, counts: RepairCounts) -> No
 def _summaries(db: sqlite3.Connection, wanted: Range, counts: RepairCounts) -> None:
     where, values = _in_range(wanted, "id")
     threads = db.execute(f"SELECT id FROM threads WHERE {where}", values).fetchall()
-    counts.threads_updated += sum(recount_where_wrong(db, thread) for (thread,) in threads)
+    counts.threads_updated += sum(recount_if_wrong(db, thread) for (thread,) in threads)

@@ -1,8 +1,8 @@
-"""One person, two addresses: what happens when a hidden id turns out to be a number.
+"""Merging the two addresses of one person when the phone number of a LID becomes known.
 
-Everything that lies under the hidden id comes under the number: the thread's messages and what was told of the chat,
-the sender of messages in groups, edits and reactions.  Documents keep their ids.  A message that is there under both
-addresses becomes one.  After that the alias itself redirects whoever asks for the old thread (`thread_of`).
+Everything that is stored under the LID moves to the number: the thread's messages and the facts about the chat, the
+sender of messages in groups, edits and reactions.  Documents keep their ids.  A message that is stored under both
+addresses becomes one.  From then on the alias redirects the old thread's id to the new thread (`resolve_thread`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from wad.core.jid import Jid, ThreadId
 from wad.core.message import merged
 from wad.store.sqlite.amendments import amended_targets, apply_amendments, move_amendments
 from wad.store.sqlite.messages import rewrite
-from wad.store.sqlite.queue import join_chats
-from wad.store.sqlite.rows import row_at
-from wad.store.sqlite.threads import move_facts, recount, remove_from_thread
+from wad.store.sqlite.queue import merge_chats
+from wad.store.sqlite.rows import row_by_number
+from wad.store.sqlite.threads import delete_message, move_facts, recount
 
 
 def put_alias(db: sqlite3.Connection, account: str, change: PutAlias) -> None:
-    """A hidden id and a number are one person; the latest word counts."""
+    """Record that a LID and a phone number belong to one person; of contradictory aliases the latest applies."""
     lid, pn = change.lid, change.pn
     known = db.execute(
         "SELECT pn FROM aliases WHERE account = ? AND lid = ?", (account, lid)
@@ -29,33 +29,33 @@ def put_alias(db: sqlite3.Connection, account: str, change: PutAlias) -> None:
     if known == (pn,):
         return
     db.execute("INSERT OR REPLACE INTO aliases VALUES (?,?,?)", (account, lid, pn))
-    join_addresses(db, account, lid, pn)
+    merge_addresses(db, account, lid, pn)
 
 
-def join_addresses(db: sqlite3.Connection, account: str, lid: str, pn: str) -> None:
-    """Bring everything that lies under a hidden id under its number."""
+def merge_addresses(db: sqlite3.Connection, account: str, lid: str, pn: str) -> None:
+    """Move everything that is stored under a LID to its phone number."""
     old = str(ThreadId.make(account, Jid.parse(lid)))
     new = str(ThreadId.make(account, Jid.parse(pn)))
     targets = amended_targets(db, account, lid, old)
-    _join_threads(db, account, old, new, pn)
-    join_chats(db, account, old, new)
-    _join_senders(db, account, lid, pn)
+    _merge_threads(db, account, old, new, pn)
+    merge_chats(db, account, old, new)
+    _merge_senders(db, account, lid, pn)
     move_amendments(db, account, lid, pn, (old, new))
     for target in sorted(targets):
         apply_amendments(db, account, target)
 
 
-def _join_threads(db: sqlite3.Connection, account: str, old: str, new: str, pn: str) -> None:
+def _merge_threads(db: sqlite3.Connection, account: str, old: str, new: str, pn: str) -> None:
     if db.execute("SELECT 1 FROM threads WHERE id = ?", (old,)).fetchone() is None:
         return
-    merge_twins(db, "m.thread = ?1", "o.thread = ?2", (old, new))
+    merge_duplicates(db, "m.thread = ?1", "o.thread = ?2", (old, new))
     db.execute("UPDATE messages SET thread = ?, chat = ? WHERE thread = ?", (new, pn, old))
     move_facts(db, old, account, new)
     recount(db, new)
 
 
-def _join_senders(db: sqlite3.Connection, account: str, lid: str, pn: str) -> None:
-    merge_twins(
+def _merge_senders(db: sqlite3.Connection, account: str, lid: str, pn: str) -> None:
+    merge_duplicates(
         db,
         "m.account = ?1 AND m.sender = ?2 AND m.sender LIKE '%lid'",
         "o.thread = m.thread AND o.sender = ?3",
@@ -67,33 +67,33 @@ def _join_senders(db: sqlite3.Connection, account: str, lid: str, pn: str) -> No
     )
 
 
-def merge_twins(db: sqlite3.Connection, which: str, twin: str, values: Sequence[object]) -> int:
-    """Make one message of each two that are: a row `m`, and a row `o` of the same WhatsApp id and direction.
+def merge_duplicates(
+    db: sqlite3.Connection, which: str, other: str, values: Sequence[object]
+) -> int:
+    """Merge each row `m` with the rows `o` that have the same WhatsApp id and direction; return the number of rows `m`.
 
-    How many rows `m` there were.
-
-    `which` is the condition for `m`, `twin` what else is asked of `o`; both are SQL of the caller's own.
+    `which` is the condition for `m`, `other` the further condition for `o`; both are SQL of the caller.
     """
     pairs = db.execute(
         "SELECT m.number, o.number FROM messages AS m JOIN messages AS o ON o.wa_id = m.wa_id"
-        f" AND o.from_me = m.from_me AND o.number != m.number AND {twin}"
+        f" AND o.from_me = m.from_me AND o.number != m.number AND {other}"
         f" WHERE {which} AND m.wa_id != '' AND o.wa_id != ''"
         " ORDER BY m.number, o.duplicate_of != '', o.number",
         values,
     ).fetchall()
-    for one, other in pairs:
-        _make_one(db, one, other)
+    for one, another in pairs:
+        _merge(db, one, another)
     return len({one for one, _ in pairs})
 
 
-def _make_one(db: sqlite3.Connection, one: int, other: int) -> None:
-    """Two documents are one message: the outbox's own stays, else `other`."""
-    first, second = row_at(db, one), row_at(db, other)
+def _merge(db: sqlite3.Connection, one: int, other: int) -> None:
+    """Merge two rows: the outbox's own document stays, else `other`."""
+    first, second = row_by_number(db, one), row_by_number(db, other)
     if first is None or second is None:
-        return  # it was made one with a third
-    if first.first.client_id:
-        remove_from_thread(db, other, second.first.thread)
+        return  # it was merged with a third row
+    if first.original.client_id:
+        delete_message(db, other, second.original.thread)
         return
-    remove_from_thread(db, one, first.first.thread)
-    if not second.first.client_id:
-        rewrite(db, other, merged(second.first, first.first))
+    delete_message(db, one, first.original.thread)
+    if not second.original.client_id:
+        rewrite(db, other, merged(second.original, first.original))

@@ -1,4 +1,4 @@
-"""What a phone can be asked for, read from the rows of wad.db; these run inside a transaction of the store's."""
+"""Queries for history requests to the phone, and the recount of threads.  They run in a transaction of the store."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import sqlite3
 
 from wad.core.content import MessageKind
 from wad.core.message import Message
-from wad.store.sqlite.rows import MESSAGE_COLUMNS, PLACEHOLDER, message_from, thread_of
-from wad.store.sqlite.threads import recount_where_wrong
+from wad.store.sqlite.rows import MESSAGE_COLUMNS, PLACEHOLDER, message_from, resolve_thread
+from wad.store.sqlite.threads import recount_if_wrong
 
 
 def oldest(db: sqlite3.Connection, thread: str) -> Message | None:
-    """The oldest message of a thread that the phone knows by an id."""
+    """The oldest message of a thread that the phone can find by its WhatsApp id."""
     row = db.execute(
         f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE thread = ? AND wa_id != '' AND kind != ?"
         " ORDER BY at_ms, seen, id LIMIT 1",
-        (thread_of(db, thread), MessageKind.CALL),
+        (resolve_thread(db, thread), MessageKind.CALL),
     ).fetchone()
     return message_from(row) if row else None
 
 
 def placeholders(db: sqlite3.Connection, account: str, limit: int) -> list[Message]:
-    """The newest messages of which only their place is known."""
+    """The newest placeholders."""
     rows = db.execute(
         f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE account = ? AND wa_id != '' AND {PLACEHOLDER}"
         " ORDER BY at_ms DESC, seen DESC, id DESC LIMIT ?",
@@ -31,6 +31,6 @@ def placeholders(db: sqlite3.Connection, account: str, limit: int) -> list[Messa
 
 
 def recount(db: sqlite3.Connection, account: str) -> int:
-    """Derive the threads of an account anew; in how many something was wrong."""
+    """Derive the summaries of an account's threads again; return in how many something was wrong."""
     threads = db.execute("SELECT id FROM threads WHERE account = ?", (account,)).fetchall()
-    return sum(recount_where_wrong(db, thread) for (thread,) in threads)
+    return sum(recount_if_wrong(db, thread) for (thread,) in threads)

@@ -1,11 +1,12 @@
-"""The rows of messages.  Which document a received message means is decided here, in one place (`_known`):
+"""The rows of messages.  `_find_stored` alone decides whether a received message is stored already, as
 
-- The one with its document id (among those with its WhatsApp id, from which that is made).
-- Else a document with the same account, WhatsApp id and direction in the same thread and, where several people write
-  in it, by the same sender.  Thread and sender are spelled by number wherever the number is known, so a message that is
-  read again, after the other address of its chat or sender became known, is not stored twice.
-- A message of our outbox is known by account and WhatsApp id alone (outbox.py).
-- Of several, the one that is shown: a row that is marked as a duplicate counts only where there is no other.
+- the document with its document id (among those with its WhatsApp id, from which the document id is made);
+- else a document with the same account, WhatsApp id and direction in the same thread and, in a group, by the same
+  sender.  A LID is replaced by its number wherever that is known, in threads and senders, so a message that is received
+  again after the other address of its chat or sender became known is not stored twice;
+- a message of the outbox, which is identified by account and WhatsApp id alone (outbox.py).
+
+Of several documents the shown one is meant; a row that is marked as a duplicate only if no other exists.
 """
 
 from __future__ import annotations
@@ -20,89 +21,95 @@ from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, merged
 from wad.core.outbox import Entry, message_of
 from wad.store.sqlite.amendments import apply_amendments, is_amendment
-from wad.store.sqlite.outbox import apply_marks, load_entry, take_echo
+from wad.store.sqlite.outbox import apply_echo, apply_marks, load_entry
 from wad.store.sqlite.queue import insert_queued
 from wad.store.sqlite.rows import (
     MESSAGE_COLUMNS,
     MessageRecord,
-    is_hidden,
+    is_lid,
     message_row,
     pack,
-    party,
-    row_at,
-    row_of,
-    rows_with,
-    thread_of,
+    resolve,
+    resolve_thread,
+    row_by_id,
+    row_by_number,
+    rows_by_wa_id,
 )
-from wad.store.sqlite.threads import note_facts, recount_unread, refresh_last, show_in_thread
+from wad.store.sqlite.threads import (
+    add_to_thread,
+    record_facts,
+    recount_unread,
+    update_last_message,
+)
 
 _INSERT: Final = f"INSERT INTO messages ({MESSAGE_COLUMNS}) VALUES ({','.join('?' * 17)})"
 
 
-def put_message(db: sqlite3.Connection, told: Message) -> Message | None:
-    """Store a message that is new, and show it in its thread; None when it is known.
+def put_message(db: sqlite3.Connection, received: Message) -> Message | None:
+    """Store a new message and show it in its thread; return it, or None if it was stored already.
 
-    A known placeholder for what could not be read gives way to the message itself, which counts as new for whoever
-    listens but not as another message of its thread.
+    A stored placeholder is replaced by the message itself, which is returned as new but is counted once in its thread.
     """
-    message = _by_number(db, told)
-    known = _known(db, message)
-    if known is not None:
-        return _told_again(db, known, message)
+    message = _with_pn(db, received)
+    stored = _find_stored(db, message)
+    if stored is not None:
+        return _received_again(db, stored, message)
     if message.content.kind in PLACEHOLDERS and is_amendment(db, message):
-        note_facts(db, message)
+        record_facts(db, message)
         return None
     number = db.execute(_INSERT, message_row(message)).lastrowid or 0
-    show_in_thread(db, message)
+    add_to_thread(db, message)
     if message.from_me:
-        note_facts(db, message)
+        record_facts(db, message)
         if message.wa_id:
             apply_marks(db, message.account, message.wa_id)
     changed = apply_amendments(db, message.account, message.wa_id)
     if message.from_me or changed:
-        return _shown(db, number)
+        return _present(db, number)
     return message
 
 
 def insert_entry(db: sqlite3.Connection, entry: Entry) -> None:
-    """A new entry, at the end of its chat's queue, and its message, if it is one."""
+    """Queue a new entry and store its message; an entry that amends another message has none."""
     insert_queued(db, entry, pack(entry))
     if not entry.amends:
         put_message(db, message_of(entry))
 
 
-def _by_number(db: sqlite3.Connection, message: Message) -> Message:
-    """The message with thread and sender spelled by number, where that is known."""
-    if not is_hidden(message.thread) and not is_hidden(message.sender):
+def _with_pn(db: sqlite3.Connection, message: Message) -> Message:
+    """The message with the LIDs of its thread and sender replaced by their numbers, where these are known."""
+    if not is_lid(message.thread) and not is_lid(message.sender):
         return message
-    thread = thread_of(db, message.thread)
+    thread = resolve_thread(db, message.thread)
     return msgspec.structs.replace(
         message,
         thread=thread,
         chat=str(ThreadId.parse(thread).jid),
-        sender=party(db, message.account, message.sender),
+        sender=resolve(db, message.account, message.sender),
     )
 
 
-def _known(db: sqlite3.Connection, message: Message) -> MessageRecord | None:
-    """The row of the document that shows this message already."""
+def _find_stored(db: sqlite3.Connection, message: Message) -> MessageRecord | None:
+    """The row of the document that contains this message already."""
     if not message.wa_id:
-        return row_of(db, message.id)
-    # A document with this id is among them: the id is made from the WhatsApp id (core/identity.py).
+        return row_by_id(db, message.id)
+    # A document with this document id is among them, since the id is made from the WhatsApp id (core/identity.py).
     rows = [
         row
-        for row in rows_with(db, message.account, message.wa_id)
-        if row.first.id == message.id or _shows(row.first, message)
+        for row in rows_by_wa_id(db, message.account, message.wa_id)
+        if row.original.id == message.id or _is_same(row.original, message)
     ]
-    return min(rows, key=lambda row: (row.marked, row.first.id != message.id), default=None)
+    return min(
+        rows, key=lambda row: (row.is_duplicate, row.original.id != message.id), default=None
+    )
 
 
-def _shows(known: Message, message: Message) -> bool:
-    """Whether two messages of one WhatsApp id are one."""
-    if known.from_me is not message.from_me:
+def _is_same(stored: Message, message: Message) -> bool:
+    """Whether two messages with the same WhatsApp id are the same message."""
+    if stored.from_me is not message.from_me:
         return False
-    return bool(known.client_id) or (
-        known.thread == message.thread and _same_sender(message, known.sender)
+    return bool(stored.client_id) or (
+        stored.thread == message.thread and _same_sender(message, stored.sender)
     )
 
 
@@ -110,28 +117,30 @@ def _same_sender(message: Message, sender: str) -> bool:
     return message.from_me or message.sender == sender or Jid.parse(message.chat).is_person
 
 
-def _told_again(db: sqlite3.Connection, known: MessageRecord, message: Message) -> Message | None:
-    """A message that is there already: it may say more now."""
-    before = known.first
+def _received_again(
+    db: sqlite3.Connection, stored: MessageRecord, message: Message
+) -> Message | None:
+    """Add to a stored message what this version of it has more; return the message if its content changed."""
+    before = stored.original
     if message.from_me and (entry := load_entry(db, before.id)) is not None:
         if entry.wa_id == message.wa_id:
-            take_echo(db, entry, message.at_ms)
+            apply_echo(db, entry, message.at_ms)
         return None
     after = merged(before, message)
-    note_facts(db, msgspec.structs.replace(message, thread=before.thread, chat=before.chat))
+    record_facts(db, msgspec.structs.replace(message, thread=before.thread, chat=before.chat))
     if after == before:
         return None
-    rewrite(db, known.number, after)
-    return _shown(db, known.number) if after.content != before.content else None
+    rewrite(db, stored.number, after)
+    return _present(db, stored.number) if after.content != before.content else None
 
 
-def _shown(db: sqlite3.Connection, number: int) -> Message | None:
-    row = row_at(db, number)
-    return None if row is None else row.shown
+def _present(db: sqlite3.Connection, number: int) -> Message | None:
+    row = row_by_number(db, number)
+    return None if row is None else row.present
 
 
 def rewrite(db: sqlite3.Connection, number: int, message: Message) -> None:
-    """Replace what was told of the message in this row, and derive again what hangs on it."""
+    """Replace the received message in this row, and derive again what depends on it."""
     db.execute(
         "UPDATE messages SET sender = ?, at_ms = ?, seen = ?, status = ?, push_name = ?, fingerprint = ?, kind = ?,"
         " content = ?, amended = NULL WHERE number = ?",
@@ -141,6 +150,6 @@ def rewrite(db: sqlite3.Connection, number: int, message: Message) -> None:
         ),
     )  # fmt: skip
     apply_amendments(db, message.account, message.wa_id)
-    refresh_last(db, message.thread)
+    update_last_message(db, message.thread)
     if not message.from_me:
         recount_unread(db, message.thread)

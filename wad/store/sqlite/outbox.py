@@ -1,11 +1,11 @@
-"""The rows of the outbox, and the evidence that moves them on: receipts and echoes.
+"""The rows of the outbox, and the evidence that advances them: receipts and echoes.
 
-A message of our outbox is known by account and WhatsApp id alone, as is the message that a receipt means: its echo and
-its receipts may spell the chat either way, and ids of messages that we send are random.  Marks therefore lie under
-(account, WhatsApp id), without the thread.
+A message of the outbox, and the message of a receipt, is identified by account and WhatsApp id alone: its echo and its
+receipts may name the chat by either address, and the ids of messages that we send are random.  Marks are therefore
+stored under (account, WhatsApp id), without the thread.
 
-An echo that comes before `settle` told us the WhatsApp id is stored like any message; `settle` then takes it away
-again, since the outbox's own document shows the same message.
+An echo that arrives before `settle` has stored the WhatsApp id is stored like any message; `settle` then deletes it,
+since the outbox's own document is the same message.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from wad.core.event import ReceiptMark
 from wad.core.message import Message, MessageStatus, further, status_of
 from wad.core.outbox import Entry, Marked, Sent, advance, amendment_of, message_of
 from wad.store.sqlite.amendments import apply_amendments, put_amendment
-from wad.store.sqlite.rows import HAS_WA_ID, pack, party, row_of, unpack_entry
-from wad.store.sqlite.threads import refresh_last, remove_from_thread
+from wad.store.sqlite.rows import HAS_WA_ID, pack, resolve, row_by_id, unpack_entry
+from wad.store.sqlite.threads import delete_message, update_last_message
 
 # --- entries --------------------------------------------------------------------------------------
 
 
 def load_entry(db: sqlite3.Connection, ident: str) -> Entry | None:
-    """One entry."""
+    """The entry with this id."""
     row = db.execute("SELECT entry FROM outbox WHERE id = ?", (ident,)).fetchone()
     return unpack_entry(row[0]) if row else None
 
 
 def _entries_of(db: sqlite3.Connection, account: str, wa_id: str) -> list[Entry]:
-    """The entries that have this WhatsApp id."""
+    """The entries with this WhatsApp id."""
     query = "SELECT entry FROM outbox WHERE account = ? AND wa_id = ? AND wa_id != ''"
     return [unpack_entry(row) for (row,) in db.execute(query, (account, wa_id)).fetchall()]
 
 
 def settle_entry(db: sqlite3.Connection, entry: Entry) -> Entry:
-    """Write an entry that has moved on, with what is known already of the WhatsApp id that it may have got by that."""
+    """Store an entry that has advanced; apply the echo and the receipts that are stored for its WhatsApp id."""
     if entry.wa_id:
         entry = _with_marks(_with_echo(db, entry), _marks_of(db, entry.account, entry.wa_id))
     _write_entry(db, entry)
@@ -48,7 +48,7 @@ def settle_entry(db: sqlite3.Connection, entry: Entry) -> Entry:
 
 
 def _write_entry(db: sqlite3.Connection, entry: Entry) -> None:
-    """Write an entry, and its message's status, WhatsApp id and time, or what it did to another message."""
+    """Write an entry, and the status, WhatsApp id and time of its message, or its amendment of another message."""
     db.execute(
         "UPDATE outbox SET state = ?, wa_id = ?, entry = ? WHERE id = ?",
         (entry.state, entry.wa_id, pack(entry), entry.id),
@@ -56,21 +56,21 @@ def _write_entry(db: sqlite3.Connection, entry: Entry) -> None:
     if entry.amends:
         _amend(db, entry)
         return
-    message, row = message_of(entry), row_of(db, entry.id)
+    message, row = message_of(entry), row_by_id(db, entry.id)
     if row is None:
         return
     db.execute(
         "UPDATE messages SET status = ?, wa_id = ?, at_ms = ? WHERE number = ?",
         (message.status, message.wa_id, message.at_ms, row.number),
     )
-    if row.first.at_ms != message.at_ms:
-        refresh_last(db, row.first.thread)
+    if row.original.at_ms != message.at_ms:
+        update_last_message(db, row.original.thread)
 
 
 def _amend(db: sqlite3.Connection, entry: Entry) -> None:
-    """Once it has surely left, an edit, revoke or reaction of ours counts like a received one; once, if echoed, too."""
+    """Apply an edit, revoke or reaction of ours once it was certainly sent, unless its echo was applied already."""
     amendment = amendment_of(entry)
-    if amendment is not None and not _told_as_amendment(db, entry):
+    if amendment is not None and not _amendment_times(db, entry):
         put_amendment(db, entry.account, amendment)
 
 
@@ -78,21 +78,21 @@ def _amend(db: sqlite3.Connection, entry: Entry) -> None:
 
 
 def put_mark(db: sqlite3.Connection, account: str, change: PutMark) -> None:
-    """Keep what a receipt said, and let it count if its message is there; the earliest time of each mark stays."""
+    """Store a receipt, and apply it if its message is stored; of repeated receipts the earliest time is kept."""
     db.execute(
         "INSERT INTO marks (account, wa_id, party, mark, at_ms) VALUES (?,?,?,?,?)"
         " ON CONFLICT DO UPDATE SET at_ms = min(at_ms, excluded.at_ms)",
-        (account, change.wa_id, party(db, account, change.by), change.mark, change.at_ms),
+        (account, change.wa_id, resolve(db, account, change.by), change.mark, change.at_ms),
     )
     apply_marks(db, account, change.wa_id)
 
 
 def apply_marks(db: sqlite3.Connection, account: str, wa_id: str) -> None:
-    """Let what receipts said count for the message and its entry, whichever came first."""
+    """Apply the stored receipts to the message and its entry."""
     marks = _marks_of(db, account, wa_id)
     if not marks:
         return
-    # With an entry goes its message; one that amends another message has none of its own.
+    # Writing an entry also writes its message; an entry that amends another message has none.
     for entry in _entries_of(db, account, wa_id):
         _write_entry(db, _with_marks(entry, marks))
     query = (
@@ -113,45 +113,45 @@ def _marks_of(db: sqlite3.Connection, account: str, wa_id: str) -> list[ReceiptM
 
 def _with_marks(entry: Entry, marks: Iterable[ReceiptMark]) -> Entry:
     for mark in marks:
-        entry = _believe(entry, Marked(mark))
+        entry = _with_evidence(entry, Marked(mark))
     return entry
 
 
 # --- echoes ---------------------------------------------------------------------------------------
 
 
-def take_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) -> list[Message]:
-    """An amendment is told, maybe the echo of one of ours; the messages that it changed."""
+def receive_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) -> list[Message]:
+    """Store a received amendment, which may be the echo of one of ours; return the messages that it changed."""
     changed = put_amendment(db, account, change)
     if change.from_me:
         for entry in _entries_of(db, account, change.wa_id):
-            take_echo(db, entry, change.at_ms)
+            apply_echo(db, entry, change.at_ms)
     return changed
 
 
-def take_echo(db: sqlite3.Connection, entry: Entry, at_ms: int) -> None:
-    """An echo is evidence that the message was sent."""
-    after = _believe(entry, Sent(entry.wa_id, at_ms))
+def apply_echo(db: sqlite3.Connection, entry: Entry, at_ms: int) -> None:
+    """Advance an entry by its echo, which is evidence that the message was sent."""
+    after = _with_evidence(entry, Sent(entry.wa_id, at_ms))
     if after != entry:
         settle_entry(db, after)
 
 
 def _with_echo(db: sqlite3.Connection, entry: Entry) -> Entry:
-    """The entry after its echo, if that came before the entry had its WhatsApp id; the echo's own document goes.
+    """The entry after its echo, if that arrived before the entry had its WhatsApp id; deletes the echo's own document.
 
-    One message is one document: so it goes before the entry's document gets the same WhatsApp id.
+    It is deleted before the entry's document gets the same WhatsApp id: one message is one document.
     """
     query = f"SELECT number, thread, at_ms FROM messages WHERE {HAS_WA_ID} AND from_me AND id != ?"
     echoes = db.execute(query, (entry.account, entry.wa_id, entry.id)).fetchall()
     for number, thread, _ in echoes:
-        remove_from_thread(db, number, thread)
+        delete_message(db, number, thread)
     times = [at_ms for _, _, at_ms in echoes]
     if entry.amends:
-        times += _told_as_amendment(db, entry)
-    return _believe(entry, Sent(entry.wa_id, min(times))) if times else entry
+        times += _amendment_times(db, entry)
+    return _with_evidence(entry, Sent(entry.wa_id, min(times))) if times else entry
 
 
-def _told_as_amendment(db: sqlite3.Connection, entry: Entry) -> list[int]:
+def _amendment_times(db: sqlite3.Connection, entry: Entry) -> list[int]:
     """The times of the amendments that have this entry's WhatsApp id."""
     query = (
         "SELECT at_ms FROM amendments WHERE account = ? AND wa_id = ? AND wa_id != '' AND from_me"
@@ -159,8 +159,8 @@ def _told_as_amendment(db: sqlite3.Connection, entry: Entry) -> list[int]:
     return [at_ms for (at_ms,) in db.execute(query, (entry.account, entry.wa_id))]
 
 
-def _believe(entry: Entry, evidence: Sent | Marked) -> Entry:
-    """The entry after evidence; unchanged where it says nothing new."""
+def _with_evidence(entry: Entry, evidence: Sent | Marked) -> Entry:
+    """The entry after evidence; unchanged if the evidence adds nothing."""
     try:
         return advance(entry, evidence)
     except Conflict:

@@ -1,10 +1,10 @@
-"""The order in which the entries of an account leave: chats take turns, and each keeps its own order.
+"""The order in which the entries of an account are sent: chats take turns, and each keeps its own order.
 
-Each queued entry has a `turn`, and the smallest leaves next; of two alike the one that was queued first.  An entry's
-turn is one more than that of the entry before it in its chat, but not less than the turn that was served last.  So ten
-thousand entries for one chat hold up another chat's by one, chats with one entry each are served in the order of
-queueing, and who adds to a chat all the time does not overtake those that wait.  (Start-time fair queueing, each entry
-having the same cost.)  The turn that was served last lies in `meta`.
+Each queued entry has a `turn`.  The entry with the smallest turn is sent next; of equal turns, the one that was queued
+first.  An entry's turn is one more than that of the entry before it in its chat, but not less than the turn that was
+served last.  So ten thousand entries for one chat delay another chat by one entry, chats with one entry each are served
+in the order of queueing, and a chat that is added to all the time does not overtake those that wait.  (Start-time fair
+queueing, where each entry has the same cost.)  The turn that was served last is stored in `meta`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from functools import lru_cache
 import msgspec
 
 from wad.core.outbox import Entry
-from wad.store.sqlite.rows import thread_of, unpack_entry
+from wad.store.sqlite.rows import resolve_thread, unpack_entry
 
 log = logging.getLogger(__name__)
 
 
 def insert_queued(db: sqlite3.Connection, entry: Entry, packed: bytes) -> None:
-    """A new entry, at the end of its chat's queue."""
-    thread = thread_of(db, entry.thread)
+    """Insert a new entry at the end of its chat's queue."""
+    thread = resolve_thread(db, entry.thread)
     turn = _next_turn(db, entry.account, thread)
     db.execute(
         "INSERT INTO outbox (id, account, state, created_ms, wa_id, entry, thread, turn) VALUES (?,?,?,?,?,?,?,?)",
@@ -36,10 +36,10 @@ def insert_queued(db: sqlite3.Connection, entry: Entry, packed: bytes) -> None:
 def _next_turn(db: sqlite3.Connection, account: str, thread: str) -> int:
     query = "SELECT max(turn) FROM outbox WHERE account = ? AND thread = ?"
     (last,) = db.execute(query, (account, thread)).fetchone()
-    return max(_served(db, account), -1 if last is None else last) + (last is not None)
+    return max(_last_turn(db, account), -1 if last is None else last) + (last is not None)
 
 
-def _served(db: sqlite3.Connection, account: str) -> int:
+def _last_turn(db: sqlite3.Connection, account: str) -> int:
     row = db.execute("SELECT value FROM meta WHERE key = ?", (_key(account),)).fetchone()
     return int(row[0]) if row else 0
 
@@ -48,8 +48,8 @@ def _key(account: str) -> str:
     return f"turn {account}"
 
 
-def note_claimed(db: sqlite3.Connection, entry: Entry) -> None:
-    """Its turn has come."""
+def record_claim(db: sqlite3.Connection, entry: Entry) -> None:
+    """Record the turn of a claimed entry as served."""
     db.execute(
         "INSERT INTO meta SELECT ?, turn FROM outbox WHERE id = ?"
         " ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
@@ -57,16 +57,16 @@ def note_claimed(db: sqlite3.Connection, entry: Entry) -> None:
     )
 
 
-def queue_again(db: sqlite3.Connection, entry: Entry) -> None:
-    """A person wants it sent again: it waits behind what its chat has in the queue, or ten thousand would go first."""
-    thread = thread_of(db, entry.thread)
+def requeue(db: sqlite3.Connection, entry: Entry) -> None:
+    """Queue an entry again, at the end of its chat's queue: ten thousand retried entries must not delay new ones."""
+    thread = resolve_thread(db, entry.thread)
     turn = _next_turn(db, entry.account, thread)
     db.execute("UPDATE outbox SET thread = ?, turn = ? WHERE id = ?", (thread, turn, entry.id))
 
 
 def next_entry(db: sqlite3.Connection, account: str, but: Collection[str]) -> Entry | None:
-    """The queued entry whose turn it is, of a chat that is not among `but`."""
-    without = json.dumps([thread_of(db, thread) for thread in but])
+    """The queued entry with the smallest turn, of a chat that is not among `but`."""
+    without = json.dumps([resolve_thread(db, thread) for thread in but])
     rows = db.execute(
         "SELECT id, entry FROM outbox WHERE account = ? AND state = 'queued'"
         " AND thread NOT IN (SELECT value FROM json_each(?)) ORDER BY turn, number",
@@ -76,31 +76,31 @@ def next_entry(db: sqlite3.Connection, account: str, but: Collection[str]) -> En
 
 
 def readable(rows: Iterable[tuple[str, bytes]]) -> Iterator[Entry]:
-    """The entries of these rows (id, entry); what cannot be read is passed over, and said once."""
+    """The entries in these rows (id, entry); an entry that cannot be decoded is skipped, and logged once."""
     for ident, packed in rows:
         try:
             yield unpack_entry(packed)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            _say_unreadable(ident, str(error))
+            _log_unreadable(ident, str(error))
 
 
-@lru_cache(256)  # once each
-def _say_unreadable(ident: str, why: str) -> None:
-    log.error("entry %s of the outbox cannot be read, and is passed over: %s", ident, why)
+@lru_cache(256)  # each entry once
+def _log_unreadable(ident: str, why: str) -> None:
+    log.error("entry %s of the outbox cannot be read and is skipped: %s", ident, why)
 
 
-def join_chats(db: sqlite3.Connection, account: str, old: str, new: str) -> None:
-    """A hidden id is a number: what waits for the one waits for the other, in the order of its turns."""
+def merge_chats(db: sqlite3.Connection, account: str, old: str, new: str) -> None:
+    """Move the queued entries of a LID's chat to its number's chat; they keep their turns."""
     db.execute(
         "UPDATE outbox SET thread = ? WHERE account = ? AND thread = ? AND state = 'queued'",
         (new, account, old),
     )
 
 
-def name_chats(db: sqlite3.Connection) -> None:
-    """Give those that wait since before there were turns their chats."""
+def add_missing_chats(db: sqlite3.Connection) -> None:
+    """Fill in the chats of entries that an older wad queued, which had no turns."""
     query = "SELECT number, entry FROM outbox WHERE state = 'queued' AND thread = ''"
     for number, packed in db.execute(query).fetchall():
         for entry in readable([(str(number), packed)]):
-            thread = thread_of(db, entry.thread)
+            thread = resolve_thread(db, entry.thread)
             db.execute("UPDATE outbox SET thread = ? WHERE number = ?", (thread, number))

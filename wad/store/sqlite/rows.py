@@ -1,4 +1,4 @@
-"""The rows of wad.db and our values: columns, and both directions of each."""
+"""Conversion between the rows of wad.db and the values of wad.core, and look-ups of rows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MESSAGE_COLUMNS: Final = (
     "stable_key, fingerprint, kind, content, amended"
 )
 PLACEHOLDER: Final = "kind IN ('lost', 'undecryptable')"
-"""Of which only its place is known (wad.core.content.PLACEHOLDERS); in the words of an index."""
+"""The condition for placeholders (wad.core.content.PLACEHOLDERS), written as in the index."""
 SHOWN: Final = "duplicate_of = ''"
-"""A message that was marked as a duplicate stays, but neither shows in its thread nor counts there."""
+"""The condition for messages that are shown and counted: those that are not marked as duplicates."""
 THREAD_COLUMNS: Final = (
     "id, account, chat, CASE WHEN saved_name != '' THEN saved_name ELSE push_name END, last_ms, last_text, "
     "last_from_me, newer + min(told_unread, older), messages, expires_s"
@@ -28,7 +28,7 @@ THREAD_COLUMNS: Final = (
 
 
 class Amended(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What amendments made of a message; the fields of Message that they touch."""
+    """The result of a message's amendments: the fields of Message that they change."""
 
     content: Content
     edited_ms: int = 0
@@ -46,7 +46,7 @@ _amended: Final = msgspec.msgpack.Decoder(Amended).decode
 
 
 def message_row(message: Message) -> tuple[Any, ...]:
-    """The row of a message that nothing has amended yet."""
+    """The row of a message without amendments."""
     return (
         message.id, message.account, message.thread, message.chat, message.sender, message.from_me, message.at_ms,
         message.seen, message.wa_id, message.status, message.push_name, message.client_id, message.stable_key,
@@ -55,56 +55,59 @@ def message_row(message: Message) -> tuple[Any, ...]:
 
 
 class MessageRecord(NamedTuple):
-    """A row of `messages`: its number, and the message as it came first, without what amended it since."""
+    """A row of `messages`: its number, the message without amendments, and the result of the amendments."""
 
     number: int
-    first: Message
+    original: Message
     amended: bytes | None = None
-    marked: bool = False
-    """Marked as a duplicate: it is not shown."""
+    is_duplicate: bool = False
+    """It is marked as a duplicate, and not shown."""
 
     @property
-    def shown(self) -> Message:
-        """The message as it is now."""
+    def present(self) -> Message:
+        """The message with its amendments."""
         if self.amended is None:
-            return self.first
-        return msgspec.structs.replace(self.first, **msgspec.structs.asdict(_amended(self.amended)))
+            return self.original
+        changes = msgspec.structs.asdict(_amended(self.amended))
+        return msgspec.structs.replace(self.original, **changes)
 
 
 def _row_from(columns: tuple[Any, ...]) -> MessageRecord:
-    """The row from its number, whether it is marked, and MESSAGE_COLUMNS."""
+    """The record of a row: its number, whether it is marked as a duplicate, and MESSAGE_COLUMNS."""
     (
-        number, marked, ident, account, thread, chat, sender, from_me, at_ms, seen,
+        number, is_duplicate, ident, account, thread, chat, sender, from_me, at_ms, seen,
         wa_id, status, push_name, client_id, stable_key, fingerprint, _, content, amended,
     ) = columns  # fmt: skip
-    first = Message(
+    original = Message(
         id=ident, account=account, thread=thread, chat=chat, sender=sender, from_me=bool(from_me), at_ms=at_ms,
         seen=seen, content=unpack_content(content), status=MessageStatus(status), wa_id=wa_id, push_name=push_name,
         client_id=client_id, stable_key=stable_key, fingerprint=fingerprint,
     )  # fmt: skip
-    return MessageRecord(number, first, amended, bool(marked))
+    return MessageRecord(number, original, amended, bool(is_duplicate))
 
 
-_ROWS: Final = f"SELECT number, duplicate_of != '', {MESSAGE_COLUMNS} FROM messages"
+_SELECT: Final = f"SELECT number, duplicate_of != '', {MESSAGE_COLUMNS} FROM messages"
 
 
 def find_rows(db: sqlite3.Connection, rest: str, values: Iterable[Any] = ()) -> list[MessageRecord]:
-    """The rows of a query; `rest` is all of it behind FROM messages."""
-    return [_row_from(columns) for columns in db.execute(f"{_ROWS} {rest}", tuple(values))]
+    """The rows of a query; `rest` is the part of it after FROM messages."""
+    return [_row_from(columns) for columns in db.execute(f"{_SELECT} {rest}", tuple(values))]
 
 
 def message_from(columns: tuple[Any, ...]) -> Message:
-    """The message as it is now, from MESSAGE_COLUMNS."""
-    return _row_from((0, False, *columns)).shown
+    """The message with its amendments, from MESSAGE_COLUMNS."""
+    return _row_from((0, False, *columns)).present
 
 
-def row_at(db: sqlite3.Connection, number: int) -> MessageRecord | None:
+def row_by_number(db: sqlite3.Connection, number: int) -> MessageRecord | None:
     """The row with this number."""
     return next(iter(find_rows(db, "WHERE number = ?", (number,))), None)
 
 
-def row_of(db: sqlite3.Connection, ident: str, account: str | None = None) -> MessageRecord | None:
-    """The message with this document id, of the account where one is named; it rather than a marked copy of it."""
+def row_by_id(
+    db: sqlite3.Connection, ident: str, account: str | None = None
+) -> MessageRecord | None:
+    """The row with this document id, of this account if one is given; a marked row only if there is no other."""
     rest = (
         "WHERE id = ?1 AND account = coalesce(?2, account)"
         " ORDER BY duplicate_of != '', number LIMIT 1"
@@ -113,21 +116,21 @@ def row_of(db: sqlite3.Connection, ident: str, account: str | None = None) -> Me
 
 
 HAS_WA_ID: Final = "account = ? AND wa_id = ? AND wa_id != ''"
-"""A message of an account with this WhatsApp id, which is never empty; in the words of an index."""
+"""The condition for messages of an account with this WhatsApp id, which is not empty; written as in the index."""
 
 
-def rows_with(db: sqlite3.Connection, account: str, wa_id: str) -> list[MessageRecord]:
-    """The messages of an account with this WhatsApp id, the oldest row first; none for an empty id."""
+def rows_by_wa_id(db: sqlite3.Connection, account: str, wa_id: str) -> list[MessageRecord]:
+    """The rows of an account with this WhatsApp id, the oldest row first; none for an empty id."""
     return find_rows(db, f"WHERE {HAS_WA_ID} ORDER BY number", (account, wa_id))
 
 
-def shown_content(content: bytes, amended: bytes | None) -> Content:
-    """What a message says now, from these two columns."""
+def present_content(content: bytes, amended: bytes | None) -> Content:
+    """The content of a message with its amendments, from these two columns."""
     return unpack_content(content) if amended is None else _amended(amended).content
 
 
 def packed_amended(message: Message) -> bytes | None:
-    """The column `amended` of a message; None where nothing amended it."""
+    """The column `amended` of a message; None without amendments."""
     if not (message.earlier or message.reactions or message.votes):
         return None
     return pack(
@@ -147,17 +150,17 @@ def thread_from(row: tuple[Any, ...]) -> Thread:
     )  # fmt: skip
 
 
-# --- one person, two addresses ----------------------------------------------------------------------
+# --- the two addresses of a person ------------------------------------------------------------------
 
 
-def is_hidden(text: str) -> bool:
-    """Whether an address, or a thread's id, is one by hidden id; the indexes say `LIKE '%lid'`."""
+def is_lid(text: str) -> bool:
+    """Whether this JID, or the JID of this thread id, is a LID; as `LIKE '%lid'` in the indexes."""
     return text.endswith("lid")
 
 
-def party(db: sqlite3.Connection, account: str, jid: str) -> str:
-    """The number of a hidden id where it is known, else what was given."""
-    if not is_hidden(jid):
+def resolve(db: sqlite3.Connection, account: str, jid: str) -> str:
+    """The phone number's JID if `jid` is a LID whose number is known, else `jid`."""
+    if not is_lid(jid):
         return jid
     row = db.execute(
         "SELECT pn FROM aliases WHERE account = ? AND lid = ?", (account, jid)
@@ -165,10 +168,10 @@ def party(db: sqlite3.Connection, account: str, jid: str) -> str:
     return str(row[0]) if row else jid
 
 
-def thread_of(db: sqlite3.Connection, thread: str) -> str:
-    """The thread that this id means: by number where the number of its hidden id is known."""
-    if not is_hidden(thread):
+def resolve_thread(db: sqlite3.Connection, thread: str) -> str:
+    """The id of the phone number's thread if `thread` is that of a LID whose number is known, else `thread`."""
+    if not is_lid(thread):
         return thread
     parsed = ThreadId.parse(thread)
-    number = party(db, parsed.account, str(parsed.jid))
+    number = resolve(db, parsed.account, str(parsed.jid))
     return str(ThreadId.make(parsed.account, Jid.parse(number)))

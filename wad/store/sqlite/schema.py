@@ -1,6 +1,6 @@
-"""The schema of wad.db, as a list of steps; a database's `user_version` says how many it has taken.
+"""The schema of wad.db, as a list of steps; a database's `user_version` is the number of steps that were applied.
 
-A step is never edited once it was released; a new one is appended.
+A released step is never edited; a change is a new step at the end.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ from wad.store.sqlite.unique_indexes import add_unique_indexes
 _FIRST: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
--- Rows are in the order of arrival: their ids are hashes, and a table kept in that order would write all over the file.
--- `content` is what was told, `kind` its kind; `amended` what edits, reactions and so on made of it, NULL for nothing.
+-- Rows are in the order of arrival: ids are hashes, and rows in their order would be written all over the file.
+-- `content` is as received, `kind` is its kind; `amended` is the result of edits, reactions and so on, NULL for none.
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL, account TEXT NOT NULL, thread TEXT NOT NULL, chat TEXT NOT NULL, sender TEXT NOT NULL,
     from_me INTEGER NOT NULL, at_ms INTEGER NOT NULL, seen INTEGER NOT NULL, wa_id TEXT NOT NULL,
     status TEXT NOT NULL, push_name TEXT NOT NULL, client_id TEXT NOT NULL, stable_key TEXT NOT NULL,
     fingerprint TEXT NOT NULL, kind TEXT NOT NULL, content BLOB NOT NULL, amended BLOB,
-    -- What `wadctl audit repair` marked: the document that shows the same message and stays, and when it was marked.
+    -- Set by `wadctl audit repair`: the document that is the same message and stays, and the time of the marking.
     duplicate_of TEXT NOT NULL DEFAULT '', duplicate_ms INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX messages_of_thread ON messages (thread, at_ms, seen); -- no id: few are alike in all of these
+CREATE INDEX messages_of_thread ON messages (thread, at_ms, seen); -- without the id: few rows are equal in these
 CREATE INDEX messages_by_hidden_sender ON messages (account, sender) WHERE sender LIKE '%lid';
 CREATE INDEX messages_placeholders ON messages (account, kind, at_ms) WHERE kind IN ('lost', 'undecryptable');
 
--- An index of wad's own, which the third step replaces by indexes of SQLite.
+-- The tables of wad's own index, which the third step replaces by indexes of SQLite.
 CREATE TABLE keys_recent (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);
 CREATE TABLE keys_old (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);
 
--- A row without messages keeps what was told of a chat before its first message, and is no thread yet.
+-- A row with 0 messages has the facts about a chat before its first message; it is not shown as a thread.
 CREATE TABLE threads (
     id TEXT PRIMARY KEY, account TEXT NOT NULL, chat TEXT NOT NULL,
     saved_name TEXT NOT NULL DEFAULT '', saved_ms INTEGER NOT NULL DEFAULT 0,
     push_name TEXT NOT NULL DEFAULT '', push_ms INTEGER NOT NULL DEFAULT 0,
-    read_ms INTEGER NOT NULL DEFAULT 0, read_seen INTEGER NOT NULL DEFAULT 0, -- the last place that was read
-    told_unread INTEGER NOT NULL DEFAULT 0, told_ms INTEGER NOT NULL DEFAULT 0, -- what the phone counted up to then
+    read_ms INTEGER NOT NULL DEFAULT 0, read_seen INTEGER NOT NULL DEFAULT 0, -- the last read position
+    told_unread INTEGER NOT NULL DEFAULT 0, told_ms INTEGER NOT NULL DEFAULT 0, -- the phone's own count, up to told_ms
     expires_s INTEGER NOT NULL DEFAULT 0, expires_ms INTEGER NOT NULL DEFAULT 0,
     last_ms INTEGER NOT NULL DEFAULT 0, last_seen INTEGER NOT NULL DEFAULT 0, last_id TEXT NOT NULL DEFAULT '',
     last_text TEXT NOT NULL DEFAULT '', last_from_me INTEGER NOT NULL DEFAULT 0,
-    newer INTEGER NOT NULL DEFAULT 0, older INTEGER NOT NULL DEFAULT 0, -- behind the place read; than told_ms
+    newer INTEGER NOT NULL DEFAULT 0, older INTEGER NOT NULL DEFAULT 0, -- unread messages after and up to told_ms
     messages INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX threads_of_account ON threads (account, last_ms, id) WHERE messages > 0;
 CREATE INDEX threads_newest ON threads (last_ms, id) WHERE messages > 0;
 
--- Edits, revokes, reactions and votes, whether or not their target is there; every different telling is kept.
+-- Edits, revokes, reactions and votes, whether or not their target is stored; each different version is a row.
 CREATE TABLE amendments (
     number INTEGER PRIMARY KEY,
     account TEXT NOT NULL, target TEXT NOT NULL, thread TEXT NOT NULL, kind TEXT NOT NULL, wa_id TEXT NOT NULL,
@@ -84,7 +84,7 @@ CREATE TABLE cursors (account TEXT PRIMARY KEY, generation TEXT NOT NULL, seq IN
 CREATE TABLE accounts (account TEXT PRIMARY KEY, status BLOB NOT NULL) WITHOUT ROWID;
 """
 
-# Chats take turns (queue.py): `thread` is the entry's chat, `turn` its place in the account's queue.
+# Chats take turns (queue.py): `thread` is the entry's chat, `turn` its position in the account's queue.
 _TURNS: Final = """
 ALTER TABLE outbox ADD COLUMN thread TEXT NOT NULL DEFAULT '';
 ALTER TABLE outbox ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;

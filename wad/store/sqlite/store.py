@@ -1,9 +1,9 @@
 """The embedded store: one SQLite file, for an installation on one machine.
 
-One thread writes, another reads (write-ahead log), so that looking never waits for storing.  Every commit is synced
-(`synchronous=FULL`): the cursor moves in the same transaction as the messages, and the spool may prune what lies before
-it; a claim must be on the disk before the message leaves.  A batch costs one sync, so this is cheap.
-What the changes do to the rows is in the modules `sqlite_*`; their functions run inside a transaction of ours.
+One thread writes, another reads (write-ahead log), so that a read never waits for a write.  Every commit is synced
+(`synchronous=FULL`): the cursor moves in the same transaction as the messages, and the spool may delete the rows before
+it; a claim must be on the disk before the message is sent.  A batch costs one sync, so this is cheap.
+The other modules of this package change the rows; their functions run inside a transaction of the store.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from wad.store.port import (
 from wad.store.sqlite import history
 from wad.store.sqlite.aliases import put_alias
 from wad.store.sqlite.messages import insert_entry, put_message
-from wad.store.sqlite.outbox import load_entry, put_mark, settle_entry, take_amendment
-from wad.store.sqlite.queue import name_chats, next_entry, note_claimed, queue_again, readable
+from wad.store.sqlite.outbox import load_entry, put_mark, receive_amendment, settle_entry
+from wad.store.sqlite.queue import add_missing_chats, next_entry, readable, record_claim, requeue
 from wad.store.sqlite.rows import (
     HAS_WA_ID,
     MESSAGE_COLUMNS,
@@ -57,33 +57,32 @@ from wad.store.sqlite.rows import (
     THREAD_COLUMNS,
     message_from,
     pack,
-    row_of,
+    resolve_thread,
+    row_by_id,
     thread_from,
-    thread_of,
 )
 from wad.store.sqlite.schema import STEPS
 from wad.store.sqlite.threads import mark_read, put_chat
-from wad.store.sqlite.unique_indexes import take_marked
+from wad.store.sqlite.unique_indexes import pop_marked_count
 
 T = TypeVar("T")
 
 _unpack_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
 
 
-_LOGGED: Final = 3000
-"""Pages in the log after which they are written back into the file, 12 MB.  SQLite's own 1000 come after ten batches of
-messages, and most pages change again in the next ten."""
+_CHECKPOINT_PAGES: Final = 3000
+"""Pages in the write-ahead log after which they are written to the file, 12 MB.  SQLite's default of 1000 is reached
+after ten batches of messages, and most pages change again in the next ten."""
 
-
-_IN_USE: Final = (
+_MARK_AS_USED: Final = (
     "INSERT OR IGNORE INTO meta"
     " VALUES ('begun_ms', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))"
 )
-"""So that a store in which nothing was stored yet is known from one that was emptied (emptied.py)."""
+"""Distinguishes a store without content from one that was emptied (emptied.py)."""
 
 
 class SqliteStore:
-    """`wad.store.port.Store` in one file."""
+    """The adapter of `wad.store.port.Store` for one SQLite file."""
 
     kind = "sqlite"
 
@@ -92,11 +91,11 @@ class SqliteStore:
     ) -> None:
         self._path = path
         with translated(path):
-            writing.execute(f"PRAGMA wal_autocheckpoint={_LOGGED}")
+            writing.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             with transaction(writing):
-                writing.execute(_IN_USE)
-                name_chats(writing)
-                self._marked = take_marked(writing)
+                writing.execute(_MARK_AS_USED)
+                add_missing_chats(writing)
+                self._marked = pop_marked_count(writing)
         self._writing = writing
         self._reading = reading
         self._writer = ThreadPoolExecutor(1, "store-write")
@@ -105,7 +104,7 @@ class SqliteStore:
 
     @staticmethod
     async def open(path: Path, progress: Progress | None = None) -> SqliteStore:
-        """Open or make the database; `progress` is told while an older one is upgraded.
+        """Open or create the database; `progress` is called while the file of an older wad is upgraded.
 
         Raises Damaged, StateUnwritable, Unavailable (a newer wad wrote it, or `progress` stopped the upgrade).
         """
@@ -121,7 +120,7 @@ class SqliteStore:
             raise
 
     async def close(self) -> None:
-        """Finish what runs, then close the file.  Idempotent."""
+        """Finish running work, then close the file.  Idempotent."""
         self._closed = True
         await asyncio.to_thread(self._close)
 
@@ -129,20 +128,20 @@ class SqliteStore:
         self._writer.shutdown()
         self._reader.shutdown()
         self._reading.close()
-        self._writing.close()  # the last to close folds the log into the file
+        self._writing.close()  # the last connection to close writes the log into the file
 
     @property
     def sync_status(self) -> SyncStatus | None:
-        """Nothing: all lies here."""
+        """None: everything is stored on this machine."""
         return None
 
     @property
     def staff(self) -> Staff | None:
-        """Nobody: no app writes here."""
+        """None: no app has a list of employees here."""
         return None
 
     def problems(self) -> Sequence[Problem]:
-        """What the upgrade of the file has found."""
+        """The number of duplicates that the upgrade of the file has marked."""
         if not self._marked:
             return ()
         text = (
@@ -153,7 +152,7 @@ class SqliteStore:
 
     @property
     def quarantine(self) -> Source | None:
-        """None: nobody else writes here."""
+        """None: no other program writes here."""
         return None
 
     # --- threads of execution -------------------------------------------------------------------
@@ -175,7 +174,7 @@ class SqliteStore:
         return await asyncio.get_running_loop().run_in_executor(executor, how, work)
 
     def _snapshot(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Read in one transaction, so that several queries see the same moment."""
+        """Read in one transaction, so that several queries see the same state."""
         with translated(self._path), transaction(self._reading, "DEFERRED"):
             return work(self._reading)
 
@@ -188,7 +187,7 @@ class SqliteStore:
     async def record(
         self, account: str, changes: Sequence[Change], cursor: Cursor | None = None
     ) -> Recorded:
-        """Apply changes, move the cursor: one transaction."""
+        """Apply changes and move the cursor in one transaction."""
 
         def work(db: sqlite3.Connection) -> Recorded:
             recorded = self._put(db, account, changes)
@@ -206,7 +205,7 @@ class SqliteStore:
         return _apply(db, account, changes)
 
     async def cursor(self, account: str) -> Cursor | None:
-        """How far this account's spool was recorded."""
+        """The position up to which this account's spool is recorded."""
         query = "SELECT generation, seq FROM cursors WHERE account = ?"
         row = await self._read(lambda db: db.execute(query, (account,)).fetchone())
         return Cursor(*row) if row else None
@@ -221,7 +220,9 @@ class SqliteStore:
     async def thread(self, thread: str) -> Thread | None:
         """One thread."""
         query = f"SELECT {THREAD_COLUMNS} FROM threads WHERE id = ? AND messages > 0"
-        row = await self._read(lambda db: db.execute(query, (thread_of(db, thread),)).fetchone())
+        row = await self._read(
+            lambda db: db.execute(query, (resolve_thread(db, thread),)).fetchone()
+        )
         return thread_from(row) if row else None
 
     async def threads(
@@ -253,7 +254,7 @@ class SqliteStore:
         def work(db: sqlite3.Connection) -> list[Message]:
             found: list[Message] = []
             size = 0
-            with closing(db.execute(query, (thread_of(db, thread), *values, limit))) as rows:
+            with closing(db.execute(query, (resolve_thread(db, thread), *values, limit))) as rows:
                 for row in rows:
                     size += sum(len(value) for value in row if isinstance(value, bytes | str))
                     if found and size > PAGE_BYTES:
@@ -267,21 +268,21 @@ class SqliteStore:
         """One message."""
 
         def work(db: sqlite3.Connection) -> Message | None:
-            row = row_of(db, ident)
-            return None if row is None else row.shown
+            row = row_by_id(db, ident)
+            return None if row is None else row.present
 
         return await self._read(work)
 
     async def oldest(self, thread: str) -> Message | None:
-        """The oldest message that the phone knows."""
+        """The oldest message of a thread that the phone can find by its WhatsApp id."""
         return await self._read(lambda db: history.oldest(db, thread))
 
     async def placeholders(self, account: str, *, limit: int) -> list[Message]:
-        """The newest messages of which only their place is known."""
+        """The newest messages without content."""
         return await self._read(lambda db: history.placeholders(db, account, limit))
 
     async def recount(self, account: str) -> int:
-        """Derive every thread anew."""
+        """Derive the summaries of the account's threads again."""
         return await self._write(lambda db: history.recount(db, account))
 
     async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
@@ -311,7 +312,7 @@ class SqliteStore:
                 threads,
                 messages,
                 {MessageStatus(state): count for state, count in states},
-                _lost(db, account),
+                _count_lost(db, account),
                 oldest[0] if oldest else None,
             )
 
@@ -319,16 +320,16 @@ class SqliteStore:
 
     async def mark_read(self, thread: str) -> None:
         """Set a thread's unread count to zero."""
-        await self._write(lambda db: mark_read(db, thread_of(db, thread)))
+        await self._write(lambda db: mark_read(db, resolve_thread(db, thread)))
 
     # --- exclusive writes -----------------------------------------------------------------------------
 
     async def epoch(self) -> int:
         """The newest epoch that was ever fenced."""
-        return await self._read(known_epoch)
+        return await self._read(newest_epoch)
 
     async def fence(self, epoch: int) -> None:
-        """Refuse older epochs from now on."""
+        """Refuse older epochs from now on.  Raises Fenced."""
 
         def work(db: sqlite3.Connection) -> None:
             _check_epoch(db, epoch)
@@ -338,7 +339,7 @@ class SqliteStore:
 
     @asynccontextmanager
     async def lead(self, epoch: int, on_queued: Callable[[str], None]) -> AsyncIterator[None]:
-        """Fence; nobody else queues anything here."""
+        """Fence the epoch; no other program queues entries here."""
         await self.fence(epoch)
         yield
 
@@ -362,7 +363,7 @@ class SqliteStore:
         ]
 
     async def auto_reply(self, account: str) -> AutoReply | None:
-        """Nothing: no other program writes here."""
+        """None: no other program writes here."""
         return None
 
     async def forget_account(self, account: str, *, epoch: int) -> None:
@@ -390,7 +391,7 @@ class SqliteStore:
         return await self._write(work)
 
     async def next_entry(self, account: str, *, but: Collection[str] = ()) -> Entry | None:
-        """The queued entry whose turn it is."""
+        """The next queued entry to send."""
         return await self._read(lambda db: next_entry(db, account, but))
 
     async def entry(self, ident: str) -> Entry | None:
@@ -416,7 +417,7 @@ class SqliteStore:
         )
 
     async def settle(self, ident: str, outcome: Outcome, *, epoch: int) -> Entry:
-        """Move an entry on, and its message with it."""
+        """Apply an outcome to an entry and its message."""
 
         def work(db: sqlite3.Connection) -> Entry:
             _check_epoch(db, epoch)
@@ -426,9 +427,9 @@ class SqliteStore:
             after = advance(entry, outcome)
             match outcome:
                 case Claimed():
-                    note_claimed(db, entry)
+                    record_claim(db, entry)
                 case Retry():
-                    queue_again(db, entry)
+                    requeue(db, entry)
             return settle_entry(db, after)
 
         return await self._write(work)
@@ -438,7 +439,7 @@ class SqliteStore:
 
 
 def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> Recorded:
-    lost = _lost(db, account)
+    lost = _count_lost(db, account)
     new: list[Message] = []
     changed: dict[str, Message] = {}
     known = 0
@@ -450,30 +451,30 @@ def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> R
                 if stored is not None:
                     new.append(stored)
             case PutAmendment():
-                changed |= {found.id: found for found in take_amendment(db, account, change)}
+                changed |= {found.id: found for found in receive_amendment(db, account, change)}
             case PutMark():
                 put_mark(db, account, change)
             case PutChat():
-                put_chat(db, account, thread_of(db, change.thread), change)
+                put_chat(db, account, resolve_thread(db, change.thread), change)
             case PutAlias():
                 put_alias(db, account, change)
             case _:
                 assert_never(change)
-    return Recorded(tuple(new), known, tuple(changed.values()), _lost(db, account) - lost)
+    return Recorded(tuple(new), known, tuple(changed.values()), _count_lost(db, account) - lost)
 
 
-def _lost(db: sqlite3.Connection, account: str) -> int:
+def _count_lost(db: sqlite3.Connection, account: str) -> int:
     query = f"SELECT count(*) FROM messages WHERE account = ? AND kind = 'lost' AND {PLACEHOLDER}"
     return int(db.execute(query, (account,)).fetchone()[0])
 
 
-def known_epoch(db: sqlite3.Connection) -> int:
+def newest_epoch(db: sqlite3.Connection) -> int:
     row = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
     return int(row[0]) if row else 0
 
 
 def _check_epoch(db: sqlite3.Connection, epoch: int) -> None:
-    known = known_epoch(db)
+    known = newest_epoch(db)
     if epoch < known:
         raise Fenced(f"epoch {epoch} is over, epoch {known} has begun")
 

@@ -1,9 +1,9 @@
-"""The rows of threads: facts about a chat, and what is derived from its messages.
+"""The rows of threads: facts about a chat, and the summary that is derived from its messages.
 
-Facts are maxima (the newest name, the last place that was read), so that order and repetition do not matter.  Derived
-are the newest message, the number of messages, and unread.  Unread are the inbound messages behind the last place that
-was read, a place being (at_ms, seen): all that are `newer` than the time for which the phone told a number, and of the
-`older` ones no more than that number.
+Facts are maxima (the newest name, the last read position), so that order and repetition do not matter.  The summary is
+the newest message, the number of messages, and the number of unread ones.  Unread are the inbound messages after the
+last read position (at_ms, seen): all that are `newer` than the time of the phone's own unread count, and at most that
+count of the `older` ones.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Final
 from wad.core.change import PutChat
 from wad.core.jid import Jid
 from wad.core.message import Message, preview
-from wad.store.sqlite.rows import SHOWN, THREAD_COLUMNS, shown_content
+from wad.store.sqlite.rows import SHOWN, THREAD_COLUMNS, present_content
 
-_LATER: Final = (
+_NEWER: Final = (
     "(excluded.last_ms, excluded.last_seen, excluded.last_id)"
     " > (threads.last_ms, threads.last_seen, threads.last_id)"
 )
-_BEHIND: Final = (
+_UNREAD: Final = (
     "NOT excluded.last_from_me"
     " AND (excluded.last_ms, excluded.last_seen) > (threads.read_ms, threads.read_seen)"
 )
@@ -29,18 +29,18 @@ _PUSH: Final = """
                 THEN excluded.push_name ELSE threads.push_name END,
     push_ms = max(excluded.push_ms, threads.push_ms)
 """
-_SHOW: Final = f"""
+_ADD: Final = f"""
 INSERT INTO threads
     (id, account, chat, push_name, push_ms, last_ms, last_seen, last_id, last_text, last_from_me, newer, messages)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,1)
 ON CONFLICT (id) DO UPDATE SET {_PUSH},
-    last_text = CASE WHEN {_LATER} THEN excluded.last_text ELSE threads.last_text END,
-    last_from_me = CASE WHEN {_LATER} THEN excluded.last_from_me ELSE threads.last_from_me END,
-    last_id = CASE WHEN {_LATER} THEN excluded.last_id ELSE threads.last_id END,
-    last_seen = CASE WHEN {_LATER} THEN excluded.last_seen ELSE threads.last_seen END,
+    last_text = CASE WHEN {_NEWER} THEN excluded.last_text ELSE threads.last_text END,
+    last_from_me = CASE WHEN {_NEWER} THEN excluded.last_from_me ELSE threads.last_from_me END,
+    last_id = CASE WHEN {_NEWER} THEN excluded.last_id ELSE threads.last_id END,
+    last_seen = CASE WHEN {_NEWER} THEN excluded.last_seen ELSE threads.last_seen END,
     last_ms = max(excluded.last_ms, threads.last_ms),
-    newer = threads.newer + ({_BEHIND} AND excluded.last_ms > threads.told_ms),
-    older = threads.older + ({_BEHIND} AND excluded.last_ms <= threads.told_ms),
+    newer = threads.newer + ({_UNREAD} AND excluded.last_ms > threads.told_ms),
+    older = threads.older + ({_UNREAD} AND excluded.last_ms <= threads.told_ms),
     messages = threads.messages + 1
 """
 _FACTS: Final = f"""
@@ -66,14 +66,14 @@ _FACT_COLUMNS: Final = (
     "saved_name, saved_ms, push_name, push_ms, read_ms, read_seen, told_unread, told_ms, "
     "expires_s, expires_ms"
 )
-_WHOLE_MOMENT: Final = 1 << 62  # greater than any `seen`: all messages of that time
+_LAST_SEEN: Final = 1 << 62  # greater than any `seen`: all messages of that time are read
 
 
-def show_in_thread(db: sqlite3.Connection, message: Message) -> None:
-    """A new message shows in its thread."""
+def add_to_thread(db: sqlite3.Connection, message: Message) -> None:
+    """Add a new message to the summary of its thread, which is created if it does not exist."""
     name, unread = _push_name(message), not message.from_me and message.at_ms > 0
     db.execute(
-        _SHOW,
+        _ADD,
         (
             message.thread, message.account, message.chat, name, message.at_ms if name else 0, message.at_ms,
             message.seen, message.id, preview(message.content), message.from_me, unread,
@@ -81,10 +81,10 @@ def show_in_thread(db: sqlite3.Connection, message: Message) -> None:
     )  # fmt: skip
 
 
-def note_facts(db: sqlite3.Connection, message: Message) -> None:
-    """Record what a received message says about its chat: the other party's name, and that the account takes part.
+def record_facts(db: sqlite3.Connection, message: Message) -> None:
+    """Record the facts about a chat that follow from a received message: the other party's name, and the read position.
 
-    Who writes on the phone has read what came before; a message out of our outbox says no such thing.
+    A message that was written on the phone marks everything before it as read; a message of the outbox does not.
     """
     name = _push_name(message)
     reads = message.from_me and not message.client_id
@@ -105,12 +105,12 @@ def _push_name(message: Message) -> str:
 
 
 def put_chat(db: sqlite3.Connection, account: str, thread: str, change: PutChat) -> None:
-    """Facts about a chat; the newest of each count, and nothing becomes visible by them alone."""
+    """Record facts about a chat; the newest of each applies.  They alone do not make a thread visible."""
     name_ms = change.name_ms
     _put_facts(
         db, thread, account, thread.removeprefix(f"{account}__"),
         change.name, name_ms if change.name else 0, change.push_name, name_ms if change.push_name else 0,
-        change.read_ms, _WHOLE_MOMENT if change.read_ms else 0, change.unread, change.unread_ms,
+        change.read_ms, _LAST_SEEN if change.read_ms else 0, change.unread, change.unread_ms,
         change.expires_s, change.expires_ms,
     )  # fmt: skip
     if change.read_ms or change.unread_ms:
@@ -124,7 +124,7 @@ def _put_facts(
 
 
 def mark_read(db: sqlite3.Connection, thread: str) -> None:
-    """All that is there was read."""
+    """Mark all stored messages of the thread as read."""
     db.execute(
         "UPDATE threads SET newer = 0, older = 0, (read_ms, read_seen) = (SELECT max(last_ms, read_ms),"
         " CASE WHEN (last_ms, last_seen) > (read_ms, read_seen) THEN last_seen ELSE read_seen END)"
@@ -134,7 +134,7 @@ def mark_read(db: sqlite3.Connection, thread: str) -> None:
 
 
 def recount_unread(db: sqlite3.Connection, thread: str) -> None:
-    """Count what came behind the last place that was read."""
+    """Count the inbound messages after the last read position."""
     db.execute(
         "UPDATE threads SET (newer, older) ="
         " (SELECT coalesce(sum(m.at_ms > threads.told_ms), 0), coalesce(sum(m.at_ms <= threads.told_ms), 0)"
@@ -144,8 +144,8 @@ def recount_unread(db: sqlite3.Connection, thread: str) -> None:
     )
 
 
-def refresh_last(db: sqlite3.Connection, thread: str) -> None:
-    """Find the thread's newest message again, after one changed or went."""
+def update_last_message(db: sqlite3.Connection, thread: str) -> None:
+    """Find the thread's newest message again, after a message was changed or deleted."""
     row = db.execute(
         f"SELECT at_ms, seen, id, from_me, content, amended FROM messages WHERE thread = ? AND {SHOWN}"
         " ORDER BY at_ms DESC, seen DESC, id DESC LIMIT 1",
@@ -154,37 +154,37 @@ def refresh_last(db: sqlite3.Connection, thread: str) -> None:
     at_ms, seen, ident, from_me, text = 0, 0, "", False, ""
     if row is not None:
         at_ms, seen, ident, from_me, content, amended = row
-        text = preview(shown_content(content, amended))
+        text = preview(present_content(content, amended))
     db.execute(
         "UPDATE threads SET last_ms = ?, last_seen = ?, last_id = ?, last_from_me = ?, last_text = ? WHERE id = ?",
         (at_ms, seen, ident, from_me, text, thread),
     )
 
 
-def remove_from_thread(db: sqlite3.Connection, number: int, thread: str) -> None:
-    """Take the document in this row away."""
+def delete_message(db: sqlite3.Connection, number: int, thread: str) -> None:
+    """Delete the document in this row, and update the summary of its thread."""
     db.execute(
         "UPDATE threads SET messages = messages - 1 WHERE id = ?1"
         f" AND EXISTS (SELECT 1 FROM messages WHERE number = ?2 AND {SHOWN})",
         (thread, number),
     )
     db.execute("DELETE FROM messages WHERE number = ?", (number,))
-    refresh_last(db, thread)
+    update_last_message(db, thread)
     recount_unread(db, thread)
 
 
 def recount(db: sqlite3.Connection, thread: str) -> None:
-    """Derive everything again, after messages came from another thread."""
+    """Derive the whole summary again, after messages were moved."""
     db.execute(
         f"UPDATE threads SET messages = (SELECT count(*) FROM messages WHERE thread = ?1 AND {SHOWN}) WHERE id = ?1",
         (thread,),
     )
-    refresh_last(db, thread)
+    update_last_message(db, thread)
     recount_unread(db, thread)
 
 
-def recount_where_wrong(db: sqlite3.Connection, thread: str) -> bool:
-    """The same, but a row is written only where something is wrong: whoever follows the table hears of nothing else."""
+def recount_if_wrong(db: sqlite3.Connection, thread: str) -> bool:
+    """Derive the summary again; write the row only if it was wrong, since triggers log each write.  Return whether."""
     shown = f"SELECT {THREAD_COLUMNS}, last_seen, last_id FROM threads WHERE id = ?"
     db.execute("SAVEPOINT summary")
     before = db.execute(shown, (thread,)).fetchone()
@@ -197,7 +197,7 @@ def recount_where_wrong(db: sqlite3.Connection, thread: str) -> bool:
 
 
 def move_facts(db: sqlite3.Connection, old: str, account: str, new: str) -> None:
-    """What was told of a chat under its old id counts for the new one; the old row goes."""
+    """Move the facts about a chat from its old thread id to the new one; the old row is deleted."""
     row = db.execute(f"SELECT {_FACT_COLUMNS} FROM threads WHERE id = ?", (old,)).fetchone()
     if row is not None:
         _put_facts(db, new, account, new.removeprefix(f"{account}__"), *row)

@@ -17,15 +17,15 @@ from wad.store.sqlite.threads import recount
 
 log = logging.getLogger(__name__)
 
-_COUNT: Final = "marked_by_upgrade"
+_COUNT_KEY: Final = "marked_by_upgrade"
 """The key in `meta` for the number of rows that the upgrade marked; the store removes it when it reports the number."""
-_NAMED: Final = 1000  # rows that are logged one by one
+_LOGGED_ROWS: Final = 1000  # rows that are logged one by one
 
 _MARKED: Final = "CASE duplicate_of WHEN '' THEN 0 ELSE number END"
 _WRITER: Final = "CASE WHEN from_me OR thread LIKE '%@s.whatsapp.net' OR thread LIKE '%lid' THEN '' ELSE sender END"
 """The sender, where a thread has several: in groups.  Elsewhere it does not distinguish two messages."""
 
-_REMOVE_KEYS: Final = (
+_DROP_KEY_TABLES: Final = (
     "DROP TABLE keys_recent",
     "DROP TABLE keys_old",
     "DELETE FROM meta WHERE key = 'packed'",
@@ -34,7 +34,7 @@ _NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
 
 class Unique(NamedTuple):
-    """An index: `what` names its key for people, `key` its columns, `where` the rows that it covers."""
+    """An index: `what` is the name of its key in messages, `key` its columns, `where` the rows that it covers."""
 
     name: str
     what: str
@@ -67,7 +67,7 @@ def add_unique_indexes(db: sqlite3.Connection) -> None:
     begun = time.monotonic()
     if rows:
         log.info("%s: creating unique indexes for %d messages", file.name, rows)
-    for statement in _REMOVE_KEYS:
+    for statement in _DROP_KEY_TABLES:
         db.execute(statement)
     repeated = 0
     for index in (BY_ID, BY_WA_ID):
@@ -84,12 +84,12 @@ def add_unique_indexes(db: sqlite3.Connection) -> None:
                 time.monotonic() - begun,
             )
     if repeated:
-        db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (_COUNT, repeated))
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (_COUNT_KEY, repeated))
 
 
-def take_marked(db: sqlite3.Connection) -> int:
+def pop_marked_count(db: sqlite3.Connection) -> int:
     """Return the number of rows that the upgrade marked, and 0 at each later call; inside a transaction."""
-    row = db.execute("DELETE FROM meta WHERE key = ? RETURNING value", (_COUNT,)).fetchone()
+    row = db.execute("DELETE FROM meta WHERE key = ? RETURNING value", (_COUNT_KEY,)).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -98,22 +98,22 @@ def _mark_duplicates(db: sqlite3.Connection, index: Unique) -> int:
     db.execute("CREATE TEMP TABLE repeated (number INTEGER PRIMARY KEY, stays TEXT NOT NULL)")
     found = db.execute(
         "INSERT INTO temp.repeated SELECT number, stays FROM ("
-        " SELECT number, row_number() OVER alike AS place, first_value(id) OVER alike AS stays FROM messages"
+        " SELECT number, row_number() OVER alike AS position, first_value(id) OVER alike AS stays FROM messages"
         f" WHERE duplicate_of = '' AND {index.where} WINDOW alike AS (PARTITION BY {index.key}"
-        " ORDER BY client_id = '', kind IN ('lost', 'undecryptable'), number)) WHERE place > 1"
+        " ORDER BY client_id = '', kind IN ('lost', 'undecryptable'), number)) WHERE position > 1"
     ).rowcount
     for row in db.execute(
         "SELECT m.id, m.number, m.account, m.thread, m.wa_id, r.stays FROM temp.repeated AS r"
-        f" JOIN messages AS m USING (number) ORDER BY number LIMIT {_NAMED}"
+        f" JOIN messages AS m USING (number) ORDER BY number LIMIT {_LOGGED_ROWS}"
     ):
         log.warning(
             "message %s (row %d, account %s, thread %s, WhatsApp id %s) is stored twice and was marked as a duplicate"
             f" of %s, which has the same {index.what}",
             *row,
         )
-    if found > _NAMED:
+    if found > _LOGGED_ROWS:
         log.warning(
-            "and %d more; `wadctl audit messages` counts all that are marked", found - _NAMED
+            "and %d more; `wadctl audit messages` counts all that are marked", found - _LOGGED_ROWS
         )
     threads = db.execute(
         "SELECT DISTINCT thread FROM messages WHERE number IN (SELECT number FROM temp.repeated)"

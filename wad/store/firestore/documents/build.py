@@ -42,10 +42,10 @@ from wad.store.sqlite.rows import (
     THREAD_COLUMNS,
     MessageRecord,
     pack,
-    party,
-    row_of,
+    resolve,
+    resolve_thread,
+    row_by_id,
     thread_from,
-    thread_of,
 )
 
 LARGEST: Final = 1_000_000
@@ -127,8 +127,8 @@ def fact_path(key: str) -> str:
 def _row(db: sqlite3.Connection, key: str) -> MessageRecord | None:
     """The row of the message with this key, THREAD/ID."""
     thread, _, ident = key.rpartition("/")
-    row = row_of(db, ident, thread.partition("__")[0])
-    return row if row is not None and row.first.thread == thread else None
+    row = row_by_id(db, ident, thread.partition("__")[0])
+    return row if row is not None and row.original.thread == thread else None
 
 
 def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
@@ -137,9 +137,9 @@ def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
     row = _row(db, key)
     if row is None:
         return path, None
-    message = row.shown
+    message = row.present
     # A message of the outbox is recorded from its entry.
-    received = None if message.client_id else pack(row.first)
+    received = None if message.client_id else pack(row.original)
     fields = {**message_fields(message), "wad": {"told": received}}
     if is_taken_over(message):
         # Fields of which the legacy backend knew more stay.
@@ -149,9 +149,9 @@ def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
 
 def _lookup(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]:
     row = _row(db, dirty.key)
-    if row is None or not is_key(row.first.wa_id):
+    if row is None or not is_key(row.original.wa_id):
         return "", None
-    message = row.first
+    message = row.original
     if dirty.kind is KeyKind.WA_ID:
         return wa_id_path(message), wa_id_fields(message)
     return dedupe_path(message), dedupe_fields(message)
@@ -170,12 +170,12 @@ def _thread(db: sqlite3.Connection, ident: str) -> tuple[str, Fields | None]:
     query = f"SELECT {THREAD_COLUMNS}, last_id FROM threads WHERE id = ?"
     row = db.execute(query, (ident,)).fetchone()
     if row is None:
-        now = thread_of(db, ident)
+        now = resolve_thread(db, ident)
         return (thread_path(ident), redirect_fields(now)) if now != ident else ("", None)
     thread = thread_from(row[:-1])
     if not thread.messages:
         return "", None
-    last = row_of(db, row[-1], thread.account)
+    last = row_by_id(db, row[-1], thread.account)
     fields = thread_fields(thread, "" if last is None else last.first.push_name)
     looked = db.execute(
         "SELECT last_ms, until_ms FROM looked WHERE thread = ?", (ident,)
@@ -199,7 +199,7 @@ def _alias(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
     fields: dict[str, Any] = {
         "accountId": account,
         "rawJid": lid,
-        "canonicalJid": party(db, account, lid),
+        "canonicalJid": resolve(db, account, lid),
         "source": "wad",
     }
     return f"jid_aliases/{account}__{lid}", fields

@@ -28,7 +28,7 @@ from wad.store.firestore.documents.legacy import (
 )
 from wad.store.firestore.sync.change_log import KeyKind
 from wad.store.sqlite.messages import rewrite
-from wad.store.sqlite.rows import HAS_WA_ID, row_of, thread_of
+from wad.store.sqlite.rows import HAS_WA_ID, resolve_thread, row_by_id
 
 TIMEOUT: Final = 20.0  # seconds for one call
 _AT_ONCE: Final = 30  # values that Firestore takes in one filter
@@ -134,10 +134,10 @@ def _wanted(
         target = _target_of(db, document)
         return target if target is not None and not _is_known(db, target) else None
     thread, _, ident = document.dirty.key.rpartition("/")
-    row = row_of(db, ident)
+    row = row_by_id(db, ident)
     if row is None:
         return None
-    ours = row.first
+    ours = row.original
     if ours.at_ms >= until[thread] + _CLOCK_SKEW_MS or not ours.wa_id or ours.client_id:
         return None
     return Wanted(thread, ours.wa_id, ident, ours.from_me)
@@ -148,9 +148,9 @@ def _target_of(db: sqlite3.Connection, document: DocumentWrite) -> Wanted | None
     assert document.dirty.payload is not None  # a fact has one
     match fact_of(document.dirty.payload)[1]:
         case PutMark(thread=thread, wa_id=wa_id):
-            return Wanted(thread_of(db, thread), wa_id, "", True)
+            return Wanted(resolve_thread(db, thread), wa_id, "", True)
         case PutAmendment(thread=thread, target=wa_id):
-            return Wanted(thread_of(db, thread), wa_id, "", None)
+            return Wanted(resolve_thread(db, thread), wa_id, "", None)
     return None
 
 
@@ -204,11 +204,11 @@ def _chosen(wanted: Wanted, documents: Mapping[str, Mapping[str, Any]]) -> Legac
 
 def take_over(db: sqlite3.Connection, found: LegacyLocation) -> bool:
     """Move our message to the legacy document's id; return whether it changed."""
-    row, there = row_of(db, found.wanted.message), row_of(db, found.ident)
+    row, there = row_by_id(db, found.wanted.message), row_by_id(db, found.ident)
     if row is None or (there is not None and there.number != row.number):
         return False
-    after = merged_into(row.first, found.ident, found.document)
-    if after == row.first:
+    after = merged_into(row.original, found.ident, found.document)
+    if after == row.original:
         return False
     db.execute("UPDATE messages SET id = ? WHERE number = ?", (after.id, row.number))
     rewrite(db, row.number, after)

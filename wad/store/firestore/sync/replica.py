@@ -48,9 +48,9 @@ from wad.store.firestore.sync.quarantine_rows import FailedAction, QuarantinedDo
 from wad.store.port import AccountStatus, Recorded
 from wad.store.sqlite.messages import insert_entry
 from wad.store.sqlite.outbox import load_entry, settle_entry
-from wad.store.sqlite.rows import HAS_WA_ID, pack, row_of, thread_of
+from wad.store.sqlite.rows import HAS_WA_ID, pack, resolve_thread, row_by_id
 from wad.store.sqlite.schema import STEPS
-from wad.store.sqlite.store import SqliteStore, known_epoch
+from wad.store.sqlite.store import SqliteStore, newest_epoch
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Replica(SqliteStore):
     async def mark_read(self, thread: str) -> None:
         """Mark all stored messages as read, here and for the next holder."""
         await super().mark_read(thread)
-        await self._write(lambda db: _note_reading(db, thread_of(db, thread)))
+        await self._write(lambda db: _note_reading(db, resolve_thread(db, thread)))
 
     async def waiting(
         self,
@@ -295,7 +295,7 @@ class Replica(SqliteStore):
                 db, [QuarantinedDocument(path, wanted.thread.partition("__")[0], str(error))]
             )
             return False
-        if row_of(db, found.ident) is not None:
+        if row_by_id(db, found.ident) is not None:
             # Two accounts in one group: that backend gave WhatsApp's id to the documents of both.
             log.warning(
                 "legacy message %s is not taken over: another message here has its id",
@@ -369,7 +369,7 @@ class Replica(SqliteStore):
         writer = text(document, "wadBy")
         if writer and writer != self.machine:
             entry = claimed_elsewhere(entry, self.instance, writer)
-        claim = Claim(self.instance, known_epoch(db))
+        claim = Claim(self.instance, newest_epoch(db))
         return _merge_entry(db, entry, document, sure=sure, claim=claim)
 
     async def identity(self, name: str) -> str:
@@ -522,17 +522,17 @@ def _note_reading(db: sqlite3.Connection, thread: str) -> None:
 
 def _leave_lookups(db: sqlite3.Connection, ident: str) -> None:
     """Leave the lookup documents of a sent message to the machine that sent it."""
-    row = row_of(db, ident)
+    row = row_by_id(db, ident)
     if row is not None:
         for kind in (KeyKind.WA_ID, KeyKind.DEDUPE):
-            change_log.drop(db, kind, f"{row.first.thread}/{ident}")
+            change_log.drop(db, kind, f"{row.original.thread}/{ident}")
 
 
 def _note_stray(db: sqlite3.Connection, entry: Entry, document: Mapping[str, Any]) -> None:
     """Log a function's message document for deletion if the message is in another thread than the function wrote it
     to."""
-    thread, row = text(document, "threadId"), row_of(db, entry.id)
+    thread, row = text(document, "threadId"), row_by_id(db, entry.id)
     if row is None or not is_key(thread):
         return
-    if row.first.thread != thread:
+    if row.original.thread != thread:
         change_log.put(db, KeyKind.MESSAGE, f"{thread}/{entry.id}")
