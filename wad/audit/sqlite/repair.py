@@ -17,6 +17,7 @@ from urllib.parse import quote
 from wad.audit.reports import RepairReport, RepairVerdict, Undone
 from wad.audit.rows import Range
 from wad.audit.sqlite import undo
+from wad.audit.sqlite.restore import restore
 from wad.audit.sqlite.rows import check_readable, check_version
 from wad.audit.sqlite.steps import RepairCounts, repair_rows
 from wad.core.errors import Denied, StateUnwritable
@@ -69,7 +70,7 @@ def revert(file: Path, undo_file: Path) -> Undone:
     """Revert a repair, and derive the threads again.  Raises as `repair`, and BadInput."""
     changes = undo.read(undo_file, undo.decode_all)
     with _opened(file) as db, translated(file), transaction(db):
-        threads = undo.restore(db, changes)
+        threads = restore(db, changes)
         for thread in sorted(threads):
             recount(db, thread)
     return Undone(ok=True, rows=len(changes), threads=len(threads))

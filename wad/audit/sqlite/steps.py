@@ -172,9 +172,8 @@ def _move(
             writer = "" if from_me or jid.is_person else " AND o.sender = m.sender"
             counts.messages_moved += merge_duplicates(
                 db,
-                "m.account = ?1 AND m.thread = ?2 AND m.chat = ?3 AND m.sender = ?4 AND m.from_me = ?5"
-                " AND m.duplicate_of = ''",
-                f"o.thread = ?6 AND o.duplicate_of = ''{writer}",
+                "m.account = ?1 AND m.thread = ?2 AND m.chat = ?3 AND m.sender = ?4 AND m.from_me = ?5",
+                f"o.thread = ?6{writer}",
                 (*moved, target),
             )
         done = db.execute(

@@ -7,11 +7,11 @@ repair is committed.  It holds whole rows, texts included: mode 0600.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, TypeVar, assert_never
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -20,7 +20,7 @@ from wad.core.decoding import decoding
 from wad.core.errors import BadInput, InvalidData
 from wad.lib.files import create_file
 
-_KEYS: Final = {"messages": "number", "threads": "id", "amendments": "number", "outbox": "number"}
+KEYS: Final = {"messages": "number", "threads": "id", "amendments": "number", "outbox": "number"}
 """The tables that a repair changes, and their key columns."""
 _Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Value = object
@@ -39,12 +39,17 @@ class RowAction(StrEnum):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One changed row.  `before`: the changed columns of an update, all columns of a deleted row."""
+    """One changed row.
+
+    `before`: the changed columns of an update, all columns of a deleted row.  `after`: the changed columns of an
+    update, all columns of an inserted row; empty in a file of an older wad.
+    """
 
     table: str
     act: RowAction
     key: str | _Number
     before: tuple[tuple[str, Value], ...] = ()
+    after: tuple[tuple[str, Value], ...] = ()
 
 
 _unpack: Final = msgspec.msgpack.Decoder(Change).decode
@@ -56,12 +61,14 @@ class Recorder:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        # Without it, a row that `OR REPLACE` replaces is deleted without a trigger.
+        db.execute("PRAGMA recursive_triggers = ON")
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record every row that the block changes, in order; call `changes` before it ends."""
         self._db.execute("CREATE TEMP TABLE noted (number INTEGER PRIMARY KEY, change BLOB)")
-        for table in _KEYS:
+        for table in KEYS:
             self._watch(table)
         try:
             yield
@@ -74,16 +81,23 @@ class Recorder:
         return [_unpack(row[0]) for row in rows]
 
     def _watch(self, table: str) -> None:
-        columns, key = columns_of(self._db, table), _KEYS[table]
+        columns, key = columns_of(self._db, table), KEYS[table]
 
         def note(act: str, ident: str | int, *values: Value) -> bytes | None:
-            pairs = list(zip(columns, values[: len(columns)], strict=False))
+            count = len(columns)
+            old = dict(
+                zip(columns, values[:count] if act != RowAction.INSERT else (), strict=False)
+            )
+            new = dict(
+                zip(columns, values[-count:] if act != RowAction.DELETE else (), strict=False)
+            )
             if act == RowAction.UPDATE:
-                after = values[len(columns) :]
-                pairs = [pair for pair, new in zip(pairs, after, strict=True) if pair[1] != new]
-                if not pairs:
+                changed = [name for name in columns if not same(old[name], new[name])]
+                if not changed:
                     return None
-            return _pack(Change(table, RowAction(act), ident, tuple(pairs)))
+                old, new = ({name: row[name] for name in changed} for row in (old, new))
+            before, after = tuple(old.items()), tuple(new.items())
+            return _pack(Change(table, RowAction(act), ident, before, after))
 
         self._db.create_function(f"note_{table}", -1, note)
         old, new = (", ".join(f"{row}.{column}" for column in columns) for row in ("OLD", "NEW"))
@@ -103,57 +117,9 @@ def columns_of(db: sqlite3.Connection, table: str) -> list[str]:
     return [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
 
 
-def restore(db: sqlite3.Connection, changes: Sequence[Change]) -> set[str]:
-    """Restore every row, the last change first; return the threads of the changed messages.  Raises BadInput.
-
-    A deleted row replaces a row that was stored under its key since.
-    """
-    threads: set[str] = set()
-    for change in reversed(changes):
-        try:
-            threads |= _restore(db, change)
-        except sqlite3.IntegrityError as error:
-            raise BadInput(
-                f"row {change.key} of {change.table} cannot be restored: {error}",
-                hint="a message is never stored twice; nothing was changed",
-            ) from error
-    return threads
-
-
-def _restore(db: sqlite3.Connection, change: Change) -> set[str]:
-    table, key = change.table, _KEYS.get(change.table)
-    names, values = [name for name, _ in change.before], [value for _, value in change.before]
-    if key is None or not {*names} <= {*columns_of(db, table)}:
-        raise BadInput(f"the undo file names {table}, or columns of it, that do not exist")
-    threads = _threads(db, change)
-    match change.act:
-        case RowAction.INSERT:
-            db.execute(f"DELETE FROM {table} WHERE {key} = ?", (change.key,))
-        case RowAction.UPDATE:
-            pairs = ", ".join(f"{name} = ?" for name in names)
-            db.execute(f"UPDATE {table} SET {pairs} WHERE {key} = ?", (*values, change.key))
-        case RowAction.DELETE:
-            marks = ",".join("?" * len(names))
-            db.execute(
-                f"INSERT OR REPLACE INTO {table} ({','.join(names)}) VALUES ({marks})", values
-            )
-        case _:
-            assert_never(change.act)
-    return threads
-
-
-def _threads(db: sqlite3.Connection, change: Change) -> set[str]:
-    """The threads of a message, before and after; or the changed thread itself."""
-    if change.table == "threads":
-        return {str(change.key)}
-    if change.table != "messages":
-        return set()
-    rows = db.execute("SELECT thread FROM messages WHERE number = ?", (change.key,))
-    found = [
-        *(row[0] for row in rows),
-        *(value for name, value in change.before if name == "thread"),
-    ]
-    return {str(value) for value in found}
+def same(one: Value, other: Value) -> bool:
+    """Whether two values of a column are the same, as numbers, texts or bytes."""
+    return type(one) is type(other) and one == other
 
 
 # --- the file -----------------------------------------------------------------------------------
@@ -168,7 +134,7 @@ def decode_all(data: bytes) -> list[Change]:
     """Decode the changes of wad.db.  Raises what msgspec raises, and BadInput."""
     changes = _unpack_all(data)
     for change in changes:
-        if not all(_fits_a_column(value) for _, value in change.before):
+        if not all(_fits_a_column(value) for _, value in (*change.before, *change.after)):
             raise BadInput("it has a value that no column can hold")
     return changes
 

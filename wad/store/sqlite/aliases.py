@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 from wad.core.change import PutAlias
 from wad.core.jid import Jid, ThreadId
-from wad.core.message import merged
+from wad.core.message import Message, merged
 from wad.store.sqlite.amendments import amended_targets, apply_amendments, move_amendments
 from wad.store.sqlite.messages import rewrite
 from wad.store.sqlite.queue import merge_chats
-from wad.store.sqlite.rows import row_by_number
+from wad.store.sqlite.rows import SHOWN, MessageRecord, row_by_number
 from wad.store.sqlite.threads import delete_message, move_facts, recount
 
 
@@ -72,28 +72,52 @@ def merge_duplicates(
 ) -> int:
     """Merge each row `m` with the rows `o` that have the same WhatsApp id and direction; return the number of rows `m`.
 
-    `which` is the condition for `m`, `other` the further condition for `o`; both are SQL of the caller.
+    `which` is the condition for `m`, `other` the further condition for `o`; both are SQL of the caller.  Rows that are
+    marked as duplicates are not shown, and are merged with nothing: a message must not disappear into one of them.
     """
     pairs = db.execute(
         "SELECT m.number, o.number FROM messages AS m JOIN messages AS o ON o.wa_id = m.wa_id"
-        f" AND o.from_me = m.from_me AND o.number != m.number AND {other}"
-        f" WHERE {which} AND m.wa_id != '' AND o.wa_id != ''"
-        " ORDER BY m.number, o.duplicate_of != '', o.number",
+        f" AND o.from_me = m.from_me AND o.number != m.number AND o.{SHOWN} AND {other}"
+        f" WHERE {which} AND m.{SHOWN} AND m.wa_id != '' AND o.wa_id != '' ORDER BY m.number, o.number",
         values,
     ).fetchall()
-    for one, another in pairs:
-        _merge(db, one, another)
+    merged_into: dict[int, int] = {}  # by the number of the deleted row
+    rows: dict[int, Message] = {}
+    for pair in pairs:
+        one, another = (_following(merged_into, number) for number in pair)
+        if one != another:
+            stays, deleted = _merge(db, one, another)
+            merged_into[deleted.number] = stays.number
+            rows |= {row.number: row.original for row in (stays, deleted)}
+    ids = {rows[number].id: rows[_following(merged_into, number)].id for number in merged_into}
+    _move_marks(db, {row.thread for row in rows.values()}, ids)
     return len({one for one, _ in pairs})
 
 
-def _merge(db: sqlite3.Connection, one: int, other: int) -> None:
-    """Merge two rows: the outbox's own document stays, else `other`."""
+def _following(merged_into: dict[int, int], number: int) -> int:
+    while number in merged_into:
+        number = merged_into[number]
+    return number
+
+
+def _merge(db: sqlite3.Connection, one: int, other: int) -> tuple[MessageRecord, MessageRecord]:
+    """Merge two rows; return the one that stays (the outbox's own document, else `other`) and the deleted one."""
     first, second = row_by_number(db, one), row_by_number(db, other)
-    if first is None or second is None:
-        return  # it was merged with a third row
-    if first.original.client_id:
-        delete_message(db, other, second.original.thread)
-        return
-    delete_message(db, one, first.original.thread)
-    if not second.original.client_id:
-        rewrite(db, other, merged(second.original, first.original))
+    assert first is not None
+    assert second is not None
+    stays, deleted = (first, second) if first.original.client_id else (second, first)
+    delete_message(db, deleted.number, deleted.original.thread)
+    if not stays.original.client_id:
+        rewrite(db, stays.number, merged(stays.original, deleted.original))
+    return stays, deleted
+
+
+def _move_marks(db: sqlite3.Connection, threads: set[str], ids: dict[str, str]) -> None:
+    """Let the marked duplicates of deleted documents name the documents that stay."""
+    query = "SELECT number, duplicate_of FROM messages WHERE thread = ? AND duplicate_of != ''"
+    for thread in sorted(threads):
+        for number, ident in db.execute(query, (thread,)).fetchall():
+            if ident in ids:
+                db.execute(
+                    "UPDATE messages SET duplicate_of = ? WHERE number = ?", (ids[ident], number)
+                )

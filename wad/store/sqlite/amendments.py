@@ -43,7 +43,7 @@ _KINDS: Final = ",".join("?" * len(PLACEHOLDERS))
 
 
 def put_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) -> list[Message]:
-    """Store an amendment; return the messages that it changed."""
+    """Store an amendment; return the shown messages that it changed."""
     thread, by = resolve_thread(db, change.thread), resolve(db, account, change.by)
     content = pack(change.content)
     digest = hashlib.sha256(content).hexdigest()[:16]
@@ -93,7 +93,7 @@ def is_amendment(db: sqlite3.Connection, message: Message) -> bool:
 
 
 def apply_amendments(db: sqlite3.Connection, account: str, target: str) -> list[Message]:
-    """Apply the stored amendments to the messages with this WhatsApp id; return the messages that changed."""
+    """Apply the stored amendments to the messages with this WhatsApp id; return the shown messages that changed."""
     if not target:
         return []
     rows = db.execute(
@@ -116,6 +116,8 @@ def apply_amendments(db: sqlite3.Connection, account: str, target: str) -> list[
         db.execute(
             "UPDATE messages SET amended = ? WHERE number = ?", (packed_amended(after), row.number)
         )
+        if row.is_duplicate:
+            continue  # it is not shown
         if after.content != before.content:
             update_last_message(db, after.thread)
         changed.append(after)

@@ -6,7 +6,7 @@ import sqlite3
 
 from wad.core.content import MessageKind
 from wad.core.message import Message
-from wad.store.sqlite.rows import MESSAGE_COLUMNS, PLACEHOLDER, message_from, resolve_thread
+from wad.store.sqlite.rows import MESSAGE_COLUMNS, PLACEHOLDER, SHOWN, message_from, resolve_thread
 from wad.store.sqlite.threads import recount_if_wrong
 
 
@@ -21,9 +21,9 @@ def oldest(db: sqlite3.Connection, thread: str) -> Message | None:
 
 
 def placeholders(db: sqlite3.Connection, account: str, limit: int) -> list[Message]:
-    """The newest placeholders."""
+    """The newest placeholders that are shown."""
     rows = db.execute(
-        f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE account = ? AND wa_id != '' AND {PLACEHOLDER}"
+        f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE account = ? AND wa_id != '' AND {PLACEHOLDER} AND {SHOWN}"
         " ORDER BY at_ms DESC, seen DESC, id DESC LIMIT ?",
         (account, limit),
     )

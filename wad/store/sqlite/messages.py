@@ -65,7 +65,7 @@ def put_message(db: sqlite3.Connection, received: Message) -> Message | None:
             apply_marks(db, message.account, message.wa_id)
     changed = apply_amendments(db, message.account, message.wa_id)
     if message.from_me or changed:
-        return _present(db, number)
+        return _if_shown(db, number)
     return message
 
 
@@ -131,12 +131,13 @@ def _received_again(
     if after == before:
         return None
     rewrite(db, stored.number, after)
-    return _present(db, stored.number) if after.content != before.content else None
+    return _if_shown(db, stored.number) if after.content != before.content else None
 
 
-def _present(db: sqlite3.Connection, number: int) -> Message | None:
+def _if_shown(db: sqlite3.Connection, number: int) -> Message | None:
+    """The present message in this row; None if it is marked as a duplicate."""
     row = row_by_number(db, number)
-    return None if row is None else row.present
+    return None if row is None or row.is_duplicate else row.present
 
 
 def rewrite(db: sqlite3.Connection, number: int, message: Message) -> None:

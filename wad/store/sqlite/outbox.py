@@ -121,7 +121,7 @@ def _with_marks(entry: Entry, marks: Iterable[ReceiptMark]) -> Entry:
 
 
 def receive_amendment(db: sqlite3.Connection, account: str, change: PutAmendment) -> list[Message]:
-    """Store a received amendment, which may be the echo of one of ours; return the messages that it changed."""
+    """Store a received amendment, which may be the echo of one of ours; return the shown messages that it changed."""
     changed = put_amendment(db, account, change)
     if change.from_me:
         for entry in _entries_of(db, account, change.wa_id):

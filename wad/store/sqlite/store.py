@@ -464,7 +464,7 @@ def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> R
 
 
 def _count_lost(db: sqlite3.Connection, account: str) -> int:
-    query = f"SELECT count(*) FROM messages WHERE account = ? AND kind = 'lost' AND {PLACEHOLDER}"
+    query = f"SELECT count(*) FROM messages WHERE account = ? AND kind = 'lost' AND {PLACEHOLDER} AND {SHOWN}"
     return int(db.execute(query, (account,)).fetchone()[0])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
@@ -54,6 +55,17 @@ BY_WA_ID: Final = Unique(
     "messages_by_wa_id", "WhatsApp id", f"wa_id, thread, from_me, {_WRITER}", "wa_id != ''"
 )
 """A thread belongs to one account; `wa_id` comes first, since look-ups start with it."""
+
+
+def conflicting(db: sqlite3.Connection, row: Mapping[str, object]) -> list[int]:
+    """The numbers of the rows beside which the indexes do not allow this row, given by its columns."""
+    given = ", ".join(f":{name} AS {name}" for name in row)
+    found = set[int]()
+    for index in (BY_ID, BY_WA_ID):
+        key = f"{index.key}, {_MARKED}"
+        query = f"SELECT number FROM messages WHERE {index.where} AND ({key}) = (SELECT {key} FROM (SELECT {given}))"
+        found |= {number for (number,) in db.execute(query, row)}
+    return sorted(found)
 
 
 def add_unique_indexes(db: sqlite3.Connection) -> None:
