@@ -13,6 +13,8 @@ import click
 
 import wad
 from wad.api.operation import find, operations
+from wad.api.operations.daemon import VersionReply
+from wad.api.views.status import AccountView
 from wad.core.errors import BadInput, WadError
 from wad.lib.streams import BROKEN_PIPE, drop_output, run
 from wadctl.auditing import audit_group
@@ -27,6 +29,7 @@ from wadctl.invocation import Invocation, current_invocation, socket_path
 from wadctl.moving import session_export_command, session_import_command
 from wadctl.pairing import pair
 from wadctl.repairing import repair_command
+from wadctl.replies import decoded
 from wadctl.restarting import restart_daemon
 from wadctl.sending import show_result, takes_wait
 from wadctl.token import token_group
@@ -97,14 +100,15 @@ root = Root(
 def _add() -> Command:
     option = click.Option(["--pair"], is_flag=True, help="Pair the account right away.")
 
-    def added(invocation: Invocation, values: dict[str, Any], reply: Any) -> None:
+    def added(invocation: Invocation, values: dict[str, Any], reply: object) -> None:
         if not values["pair"]:
             invocation.show("accounts.add", reply)
             return
-        invocation.print_line(f"added {reply['id']}")
+        account = decoded(AccountView, reply).id
+        invocation.print_line(f"added {account}")
         if invocation.json:
-            invocation.print_json({"event": "added", "account": reply["id"]})
-        pair(invocation, reply["id"])
+            invocation.print_json({"event": "added", "account": account})
+        pair(invocation, account)
 
     return command_of(find("accounts.add"), added, [option])
 
@@ -136,23 +140,22 @@ def _restart(account: str | None, timeout: float) -> None:
 
 def _version() -> None:
     invocation = current_invocation()
+    reply, running, error_text = None, "", ""
     try:
         with invocation.client() as client:
-            daemon, error_text = client.call("version"), ""
+            reply = client.call("version")
+        if not invocation.json:
+            daemon = decoded(VersionReply, reply)
+            running = f"{daemon.version} on {daemon.instance}, pid {daemon.pid}"
     except WadError as error:
-        daemon, error_text = None, str(error)
+        error_text = str(error)
     if invocation.json:
         invocation.print_json(
-            {"client": wad.__version__, "daemon": daemon, "error": error_text or None}
+            {"client": wad.__version__, "daemon": reply, "error": error_text or None}
         )
         return
     invocation.print_line(f"wadctl {wad.__version__}")
-    if daemon is None:
-        invocation.print_line(f"wad    unknown: {error_text}")
-    else:
-        invocation.print_line(
-            f"wad    {daemon['version']} on {daemon['instance']}, pid {daemon['pid']}"
-        )
+    invocation.print_line(f"wad    {running or f'unknown: {error_text}'}")
 
 
 def _completion(shell: str) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from wad.api.operation import find
+from wad.api.operations.history import BackfillProgress
 from wadctl.commands import Command, command_of, params_of
 from wadctl.invocation import current_invocation
+from wadctl.replies import decoded
 
 
 def backfill_command() -> Command:
@@ -22,26 +24,30 @@ def backfill_command() -> Command:
 
 def _backfill(**values: Any) -> None:
     invocation, operation = current_invocation(), find("accounts.backfill")
-    last: Any = {"threads": 0, "messages": 0, "errors": 0, "error": ""}
+    threads = messages = errors = 0
     with invocation.client() as client:
-        steps = iter(client.stream(operation.name, params_of(operation, values)))
-        for last in _shown(steps, bar=not invocation.json and sys.stderr.isatty()):
-            if invocation.json:
-                invocation.print_json(last)
-            elif last["error"] and not last["over"]:
-                click.echo(f"{last['thread']}: {last['error']}", err=True)
+        steps = client.stream(operation.name, params_of(operation, values))
+        if invocation.json:
+            for step in steps:
+                invocation.print_json(step)
+            return
+        decoded_steps = (decoded(BackfillProgress, step) for step in steps)
+        for last in _shown(decoded_steps, bar=sys.stderr.isatty()):
+            threads, messages, errors = last.threads, last.messages, last.errors
+            if last.error and not last.over:
+                click.echo(f"{last.thread}: {last.error}", err=True)
     invocation.print_line(
-        f"conversations requested: {last['threads']}, new messages: {last['messages']}, errors: {last['errors']}"
+        f"conversations requested: {threads}, new messages: {messages}, errors: {errors}"
     )
 
 
-def _shown(steps: Iterator[Any], *, bar: bool) -> Iterator[Any]:
+def _shown(steps: Iterator[BackfillProgress], *, bar: bool) -> Iterator[BackfillProgress]:
     """The same steps, with a progress bar on stderr."""
     if not bar:
         yield from steps
         return
     with click.progressbar(length=1, label="requesting", file=sys.stderr) as progress:
         for step in steps:
-            progress.length = step["total"] or 1
-            progress.update(step["threads"] - progress.pos)
+            progress.length = step.total or 1
+            progress.update(step.threads - progress.pos)
             yield step

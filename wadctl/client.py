@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from wad.core.errors import BadInput, DaemonDown, Denied, TimedOut, WadError
 from wad.core.wire import (
@@ -24,6 +24,9 @@ from wad.core.wire import (
     check_hello,
     encode,
 )
+from wadctl.replies import decoded
+
+T = TypeVar("T")
 
 _CHUNK: Final = 64 << 10
 _RETRY_S: Final = 0.05  # seconds between attempts to connect
@@ -82,6 +85,12 @@ class Client:
                 )
             if isinstance(frame, Response) and frame.id == ident:
                 return _result(frame)
+
+    def fetch(
+        self, kind: type[T], method: str, params: dict[str, Any] | None = None, *, wait: float = 0
+    ) -> T:
+        """Send a request, as `call` does, and return the reply as the type that its operation declares."""
+        return decoded(kind, self.call(method, params, wait=wait))
 
     def stream(self, method: str, params: dict[str, Any] | None = None) -> Stream:
         """Send a request whose reply is streamed.  The client can send nothing else until it is closed."""

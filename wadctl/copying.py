@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from wad.api.operation import find
+from wad.api.operations.store import CopyProgress
 from wadctl.commands import Command, command_of, params_of
 from wadctl.invocation import current_invocation
+from wadctl.replies import decoded
 
 
 def copy_command() -> Command:
@@ -24,15 +26,19 @@ def _copy(**values: Any) -> None:
     invocation, operation = current_invocation(), find("store.copy")
     with invocation.client() as client:
         steps = client.stream(operation.name, params_of(operation, values))
-        last: Any = {"pushed": 0, "refused": 0}
-        for last in _shown(iter(steps), bar=not invocation.json and sys.stderr.isatty()):
-            if invocation.json:
-                invocation.print_json(last)
-    refused = f"; Firestore refused {last['refused']}, see the log" if last["refused"] else ""
-    invocation.print_line(f"copied {last['pushed']} documents{refused}")
+        if invocation.json:
+            for step in steps:
+                invocation.print_json(step)
+            return
+        pushed = refused = 0
+        decoded_steps = (decoded(CopyProgress, step) for step in steps)
+        for last in _shown(decoded_steps, bar=sys.stderr.isatty()):
+            pushed, refused = last.pushed, last.refused
+    refusals = f"; Firestore refused {refused}, see the log" if refused else ""
+    invocation.print_line(f"copied {pushed} documents{refusals}")
 
 
-def _shown(steps: Iterator[Any], *, bar: bool) -> Iterator[Any]:
+def _shown(steps: Iterator[CopyProgress], *, bar: bool) -> Iterator[CopyProgress]:
     """The same steps, with a progress bar on stderr."""
     first = next(steps, None)
     if first is None:
@@ -41,9 +47,9 @@ def _shown(steps: Iterator[Any], *, bar: bool) -> Iterator[Any]:
     if not bar:
         yield from steps
         return
-    with click.progressbar(length=first["waiting"], label="copying", file=sys.stderr) as progress:
+    with click.progressbar(length=first.waiting, label="copying", file=sys.stderr) as progress:
         for step in steps:
             # Documents that are added meanwhile are copied, too.
-            progress.length = max(progress.length or 0, step["pushed"] + step["waiting"])
-            progress.update(step["pushed"] - progress.pos)
+            progress.length = max(progress.length or 0, step.pushed + step.waiting)
+            progress.update(step.pushed - progress.pos)
             yield step

@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 import click
 
 from wad.api.operation import find
+from wad.api.operations.media import PieceReply
 from wad.core.errors import BadInput
 from wad.core.outgoing import PIECE_LIMIT, AttachmentKind, check_size
 from wadctl.client import Client
@@ -112,14 +113,13 @@ def _upload_pieces(
     size: int,
     report: Callable[[int], None],
 ) -> str:
-    reply: Any = {"received": 0, "upload": "", "sha256": ""}
-    while not reply["sha256"]:
-        piece = opened.read(min(PIECE_LIMIT, size - reply["received"]))
+    reply = PieceReply(upload="", received=0, sha256="")
+    while not reply.sha256:
+        piece = opened.read(min(PIECE_LIMIT, size - reply.received))
         if not piece:
             raise BadInput(f"{opened.name} shrank while it was read")
         params = {"kind": str(kind), "size": size, "data": piece}
-        reply = client.call(
-            "media.put", params | {"offset": reply["received"], "upload": reply["upload"]}
-        )
+        params |= {"offset": reply.received, "upload": reply.upload}
+        reply = client.fetch(PieceReply, "media.put", params)
         report(len(piece))
-    return str(reply["sha256"])
+    return reply.sha256

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from wad.api.operation import find
+from wad.api.operations.importing import FilesReply
 from wad.core.baileys import BATCH_LIMIT, FILE_LIMIT, FILES_LIMIT, SKIPPED, kind_of
 from wad.core.errors import BadInput
 from wadctl.client import Client
@@ -54,8 +55,8 @@ def _upload(client: Client, files: list[tuple[str, bytes]]) -> str:
     upload = ""
     for batch in _batches(files):
         documents = [{"name": name, "data": data} for name, data in batch]
-        reply = client.call("accounts.import_files", {"files": documents, "upload": upload})
-        upload = str(reply["upload"])
+        params = {"files": documents, "upload": upload}
+        upload = client.fetch(FilesReply, "accounts.import_files", params).upload
     return upload
 
 

@@ -41,22 +41,15 @@ class Invocation:
         if not self.json:
             click.echo(text, color=self.screen.colour)
 
-    def show(self, name: str, reply: Any) -> None:
-        """Print the reply of an operation, as text or JSON."""
+    def show(self, name: str, reply: object) -> None:
+        """Print the reply of an operation: as text, or as the JSON that the daemon sent.
+
+        Raises WadError if it has another form than the operation declares.
+        """
         if self.json:
             self.print_json(reply)
         else:
-            click.echo(self._rendered(name, reply), color=self.screen.colour)
-
-    def _rendered(self, name: str, reply: Any) -> str:
-        """The reply as text.  Raises WadError when the reply has a shape that this wadctl does not support."""
-        try:
-            return render(name, self.screen, reply)
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise WadError(
-                f"the daemon's reply cannot be shown ({type(error).__name__}: {error})",
-                hint="--json prints it unchanged; `wadctl version` shows whether both versions are the same",
-            ) from error
+            click.echo(render(name, self.screen, reply), color=self.screen.colour)
 
     def print_json(self, document: Any) -> None:
         """Print one JSON document on one line."""

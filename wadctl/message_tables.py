@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
+import msgspec
+
+from wad.api.operations.messages import EntryPage, MessagePage, MessageShown, ThreadPage
+from wad.api.operations.sending import SendReply
+from wad.api.views.message import MediaView, MessageView, ReplyView
+from wad.api.views.status import EntryView
 from wadctl.screen import Screen, local, plain
 
 _PLAIN: Final = ("text", "location", "contact")  # kinds that their text describes fully
@@ -12,34 +18,34 @@ _NAMED: Final = 5  # ids that are listed under a page
 _UNITS: Final = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 
 
-def line(message: Any) -> str:
+def line(message: MessageView) -> str:
     """A message in one line: `re "lunch?": yes (edited) [+2 !]`."""
-    parts = [_reply(message["reply_to"]), _kind(message), message["text"], _changes(message)]
+    parts = [_reply(message.reply_to), _kind(message), message.text, _changes(message)]
     return " ".join(filter(None, parts))
 
 
-def _kind(message: Any) -> str:
+def _kind(message: MessageView) -> str:
     """The kind of the message, where the text alone does not show it."""
-    kind, media, call = message["kind"], message["media"], message["call"]
+    kind, media, call = message.kind, message.media, message.call
     if kind == "revoke":
         return "[deleted]"
     if call:
-        return f"[{'video ' if call['video'] else ''}call: {call['outcome']}]"
+        return f"[{'video ' if call.video else ''}call: {call.outcome}]"
     if media:
         return f"[{', '.join(_media(kind, media))}]"
-    if kind in _PLAIN and message["text"]:
+    if kind in _PLAIN and message.text:
         return ""
-    return f"[{kind}: {message['detail']}]" if message["detail"] else f"[{kind}]"
+    return f"[{kind}: {message.detail}]" if message.detail else f"[{kind}]"
 
 
-def _media(kind: str, media: Any) -> list[str]:
-    facts = ["voice" if media["voice"] else kind]
-    if media["filename"]:
-        facts.append(media["filename"])
-    if media["seconds"]:
-        facts.append(f"{media['seconds']} s")
-    if media["size"]:
-        facts.append(_size(media["size"]))
+def _media(kind: str, media: MediaView) -> list[str]:
+    facts = ["voice" if media.voice else kind]
+    if media.filename:
+        facts.append(media.filename)
+    if media.seconds:
+        facts.append(f"{media.seconds} s")
+    if media.size:
+        facts.append(_size(media.size))
     return facts
 
 
@@ -50,125 +56,125 @@ def _size(size: int) -> str:
     return f"{size} B"
 
 
-def _reply(reply: Any) -> str:
+def _reply(reply: ReplyView | None) -> str:
     if not reply:
         return ""
-    return f're "{reply["text"]}":' if reply["text"] else "re:"
+    return f're "{reply.text}":' if reply.text else "re:"
 
 
-def _changes(message: Any) -> str:
+def _changes(message: MessageView) -> str:
     """Edits, reactions and votes."""
     marks = []
-    if message["edited_ms"] and not message["revoked_ms"]:
+    if message.edited_ms and not message.revoked_ms:
         marks.append("(edited)")
-    signs = Counter(reaction["text"] for reaction in message["reactions"])
+    signs = Counter(reaction.text for reaction in message.reactions)
     if signs:
         counted = (f"{sign} {count}" if count > 1 else sign for sign, count in signs.items())
         marks.append(f"[{', '.join(counted)}]")
-    if message["votes"]:
-        marks.append(f"[votes: {len(message['votes'])}]")
+    if message.votes:
+        marks.append(f"[votes: {len(message.votes)}]")
     return " ".join(marks)
 
 
 # --- pages ----------------------------------------------------------------------------------------
 
 
-def threads(screen: Screen, page: Any) -> str:
+def threads(screen: Screen, page: ThreadPage) -> str:
     """A page of threads as a table."""
     heads = ["THREAD", "NAME", "LAST", "UNREAD", "MESSAGES", "TEXT"]
     rows = [
         [
-            thread["id"],
-            thread["name"] or "-",
-            local(thread["last_ms"] or None) or "-",
-            str(thread["unread"]),
-            str(thread["messages"]),
-            ("you: " if thread["last_from_me"] else "") + thread["last_text"],
+            thread.id,
+            thread.name or "-",
+            local(thread.last_ms or None) or "-",
+            str(thread.unread),
+            str(thread.messages),
+            ("you: " if thread.last_from_me else "") + thread.last_text,
         ]
-        for thread in page["threads"]
+        for thread in page.threads
     ]
-    return _page(screen.table(heads, rows) if rows else "no conversations yet", page)
+    return _page(screen.table(heads, rows) if rows else "no conversations yet", page.next)
 
 
-def messages(screen: Screen, page: Any) -> str:
+def messages(screen: Screen, page: MessagePage) -> str:
     """A page of a thread's messages as a table."""
     heads = ["TIME", "FROM", "STATE", "TEXT"]
     rows = [
         [
-            local(message["at_ms"]),
-            "you" if message["direction"] == "outbound" else message["name"] or message["sender"],
-            message["status"],
+            local(message.at_ms),
+            "you" if message.direction == "outbound" else message.name or message.sender,
+            message.status,
             line(message),
         ]
-        for message in page["messages"]
+        for message in page.messages
     ]
-    cut = [message["id"] for message in page["messages"] if message["cut"]]
+    cut = [message.id for message in page.messages if message.cut]
     text = screen.table(heads, rows) if rows else "no messages"
     if cut:
         more = f" (and {len(cut) - _NAMED} more)" if len(cut) > _NAMED else ""
         text += f"\nshown in full by: wadctl message {', '.join(cut[:_NAMED])}{more}"
-    return _page(text, page)
+    return _page(text, page.next)
 
 
-def message(screen: Screen, reply: Any) -> str:
+def message(screen: Screen, reply: MessageShown) -> str:
     """One message in full."""
-    found = reply["message"]
-    sender = "you" if found["direction"] == "outbound" else found["name"] or found["sender"]
+    found = reply.message
+    sender = "you" if found.direction == "outbound" else found.name or found.sender
     facts = {
-        "time": local(found["at_ms"]),
+        "time": local(found.at_ms),
         "from": sender,
-        "thread": found["thread"],
-        "id": f"{found['id']} ({found['wa_id'] or 'not sent yet'})",
-        "state": found["status"],
-        "content": line({**found, "text": ""}),
+        "thread": found.thread,
+        "id": f"{found.id} ({found.wa_id or 'not sent yet'})",
+        "state": found.status,
+        "content": line(msgspec.structs.replace(found, text="")),
     }
     lines = [f"{name:<9}{plain(value)}" for name, value in facts.items() if value]
-    lines += ["", *map(plain, found["text"].split("\n"))] if found["text"] else []
-    for version in found["earlier"]:
-        lines += ["", f"earlier version, from {local(version['at_ms'])}:"]
-        lines += map(plain, version["text"].split("\n"))
-    if found["cut"]:
-        lines += ["", f"shortened: {', '.join(found['cut'])}"]
-    if reply["next"] is not None:
-        lines.append(f"more: --at {reply['next']}")
+    lines += ["", *map(plain, found.text.split("\n"))] if found.text else []
+    for version in found.earlier:
+        lines += ["", f"earlier version, from {local(version.at_ms)}:"]
+        lines += map(plain, version.text.split("\n"))
+    if found.cut:
+        lines += ["", f"shortened: {', '.join(found.cut)}"]
+    if reply.next is not None:
+        lines.append(f"more: --at {reply.next}")
     return "\n".join(lines)
 
 
-def entries(screen: Screen, page: Any) -> str:
+def entries(screen: Screen, page: EntryPage) -> str:
     """A page of the outbox as a table."""
     heads = ["ID", "ACCOUNT", "TO", "STATE", "TRIES", "QUEUED", "TEXT", "ERROR"]
     rows = [
         [
-            entry["id"],
-            entry["account"],
-            entry["to"],
-            entry["state"],
-            str(entry["attempts"]),
-            local(entry["created_ms"]),
+            entry.id,
+            entry.account,
+            entry.to,
+            entry.state,
+            str(entry.attempts),
+            local(entry.created_ms),
             _text(entry),
-            entry["error"] or "-",
+            entry.error or "-",
         ]
-        for entry in page["entries"]
+        for entry in page.entries
     ]
-    return _page(screen.table(heads, rows) if rows else "the outbox is empty", page)
+    return _page(screen.table(heads, rows) if rows else "the outbox is empty", page.next)
 
 
-def _text(entry: Any) -> str:
-    kind, text = entry["kind"], str(entry["text"])
+def _text(entry: EntryView) -> str:
+    kind, text = entry.kind, entry.text
     return text if kind == "text" else f"[{kind}] {text}".rstrip()
 
 
-def _page(text: str, page: Any) -> str:
-    return f"{text}\nmore: --before {page['next']}" if page["next"] else text
+def _page(text: str, next_page: str) -> str:
+    return f"{text}\nmore: --before {next_page}" if next_page else text
 
 
-def entry_line(screen: Screen, entry: Any) -> str:
+def entry_line(screen: Screen, entry: EntryView) -> str:
     """An outbox entry in one line."""
-    error = f" ({plain(entry['error'])})" if entry["error"] else ""
-    return f"{entry['id']}: {screen.state(entry['state'])}{error}"
+    error = f" ({plain(entry.error)})" if entry.error else ""
+    return f"{entry.id}: {screen.state(entry.state)}{error}"
 
 
-def sent(screen: Screen, reply: Any) -> str:
+def sent(screen: Screen, reply: SendReply) -> str:
     """A queued message in one line."""
-    known = " (already queued: same client id)" if reply["duplicate"] else ""
-    return entry_line(screen, reply["message"]) + known
+    known = " (already queued: same client id)" if reply.duplicate else ""
+    return entry_line(screen, reply.message) + known

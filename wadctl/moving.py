@@ -11,11 +11,13 @@ from typing import Any, Final
 import click
 
 from wad.api.operation import find
+from wad.api.operations.sessions import Arrived, GivenUp, Part
 from wad.core.errors import BadInput
 from wad.core.outgoing import PIECE_LIMIT
 from wad.lib.files import sync_directory
 from wadctl.commands import Command, command_of, confirm
 from wadctl.invocation import current_invocation
+from wadctl.replies import decoded
 
 _MIN_KEY: Final = 16  # bytes of a key file
 _KEY: Final = click.Option(
@@ -55,7 +57,7 @@ def _export(account: str, file: Path, key_file: Path | None, yes: bool) -> None:
     with _created(file) as stream, invocation.client() as client:
         try:
             for part in client.stream(operation.name, {"account": account, "secret": secret}):
-                stream.write(base64.b64decode(part["data"]))
+                stream.write(base64.b64decode(decoded(Part, part).data))
             stream.flush()
             os.fsync(stream.fileno())
             sync_directory(file.parent)
@@ -66,8 +68,9 @@ def _export(account: str, file: Path, key_file: Path | None, yes: bool) -> None:
             raise
     if invocation.json:
         invocation.print_json(reply | {"file": str(file)})
+        return
     invocation.print_line(
-        f"the session of {reply['account']['id']} is in {file}\n"
+        f"the session of {decoded(GivenUp, reply).account.id} is in {file}\n"
         f"on the other machine run: wadctl session import {file.name}"
     )
 
@@ -89,7 +92,7 @@ def _import(file: Path, key_file: Path | None) -> None:
                 "offset": begin,
                 "data": sealed[begin : begin + PIECE_LIMIT],
             }
-            upload = client.call("sessions.put", piece | {"upload": upload})["upload"]
+            upload = client.fetch(Arrived, "sessions.put", piece | {"upload": upload}).upload
         reply = client.call("sessions.import", {"upload": upload, "secret": secret})
     invocation.show("sessions.import", reply)
 

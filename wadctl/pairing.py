@@ -6,12 +6,13 @@ The account is read with `accounts.show` at every event and every two seconds, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import click
 
+from wad.api.views.status import AccountView
 from wad.core.errors import EngineFailure, Passive, TimedOut, WadError
-from wadctl.client import Stream
+from wadctl.client import Client, Stream
 from wadctl.invocation import Invocation
 from wadctl.qr import draw
 from wadctl.screen import columns, duration, plain
@@ -39,21 +40,22 @@ def pair(invocation: Invocation, account: str, timeout: float = 0) -> None:
     Raises TimedOut, Conflict, EngineFailure, DaemonDown; KeyboardInterrupt leaves the window open.
     """
     with invocation.client() as client, invocation.client() as events:
-        view = client.call("accounts.pair", {"account": account})
-        ident = view["id"]
+        ident = client.fetch(AccountView, "accounts.pair", {"account": account}).id
         updates = events.stream("events", {"account": ident, "follow": True})
         try:
-            _follow(invocation, ident, client.call, updates, timeout)
+            _follow(invocation, ident, client, updates, timeout)
         except KeyboardInterrupt:
             _interrupted(invocation, ident)
             raise
 
 
-def _follow(invocation: Invocation, ident: str, call: Any, updates: Stream, timeout: float) -> None:
+def _follow(
+    invocation: Invocation, ident: str, client: Client, updates: Stream, timeout: float
+) -> None:
     shown, end = _Shown(), invocation.monotonic() + timeout
     while True:
-        view = call("accounts.show", {"account": ident})
-        if view["state"] == "connected":
+        view = client.fetch(AccountView, "accounts.show", {"account": ident})
+        if view.state == "connected":
             _connected(invocation, view)
             return
         _raise_if_ended(view)
@@ -61,41 +63,41 @@ def _follow(invocation: Invocation, ident: str, call: Any, updates: Stream, time
         left = end - invocation.monotonic() if timeout else _POLL_S
         if left <= 0:
             raise TimedOut(
-                f"{ident} was not paired within {timeout:g} s ({view['reason']})",
+                f"{ident} was not paired within {timeout:g} s ({view.reason})",
                 hint=f"the pairing window stays open for a while: wadctl account pair {ident}",
             )
         updates.next(min(_POLL_S, left))
 
 
-def _raise_if_ended(view: Any) -> None:
+def _raise_if_ended(view: AccountView) -> None:
     """Raise when the account's state shows that pairing has ended without success."""
-    ident, state, reason = view["id"], view["state"], view["reason"]
-    hint = view["action"] or f"wadctl account show {ident}"
+    ident, state, reason = view.id, view.state, view.reason
+    hint = view.action or f"wadctl account show {ident}"
     if state in _ENDED:
         kind: type[WadError] = Passive if state == "passive" else EngineFailure
         raise kind(f"{ident} is {state}: {reason}", hint=hint)
-    if state == "awaiting_scan" and view["pairing_ends_in_s"] is None:
+    if state == "awaiting_scan" and view.pairing_ends_in_s is None:
         raise TimedOut(f"{ident} was not paired: {reason}", hint=f"wadctl account pair {ident}")
 
 
 # --- output -------------------------------------------------------------------------------------------
 
 
-def _show(invocation: Invocation, view: Any, shown: _Shown) -> None:
-    if view["qr"] and view["qr"] != shown.code:
-        shown.code, shown.codes = view["qr"], shown.codes + 1
+def _show(invocation: Invocation, view: AccountView, shown: _Shown) -> None:
+    if view.qr and view.qr != shown.code:
+        shown.code, shown.codes = view.qr, shown.codes + 1
         if invocation.json:
             invocation.print_json({"event": "qr", "code": shown.code, "number": shown.codes})
         else:
             click.echo("\n".join(_page(invocation, view, shown)), color=invocation.screen.colour)
-    elif not view["qr"] and view["reason"] != shown.reason:
+    elif not view.qr and view.reason != shown.reason:
         if invocation.json:
-            invocation.print_json({"event": "waiting", "reason": view["reason"]})
-        invocation.print_line(f"{view['id']}: {plain(view['reason'])} ...")
-    shown.reason = view["reason"]
+            invocation.print_json({"event": "waiting", "reason": view.reason})
+        invocation.print_line(f"{view.id}: {plain(view.reason)} ...")
+    shown.reason = view.reason
 
 
-def _page(invocation: Invocation, view: Any, shown: _Shown) -> list[str]:
+def _page(invocation: Invocation, view: AccountView, shown: _Shown) -> list[str]:
     """The screen while a code is valid."""
     screen = invocation.screen
     lines = draw(shown.code, colour=screen.colour)
@@ -104,7 +106,7 @@ def _page(invocation: Invocation, view: Any, shown: _Shown) -> list[str]:
         *lines[1:],
         _HOW,
         f"This is code {shown.codes}; it is replaced automatically when it expires."
-        f" Time left: {duration(view['pairing_ends_in_s'])}. Ctrl-C leaves the pairing window open.",
+        f" Time left: {duration(view.pairing_ends_in_s)}. Ctrl-C leaves the pairing window open.",
     ]
     width = max(columns(line) for line in draw(shown.code, colour=False))
     if screen.terminal and (screen.width < width or 0 < screen.height < len(lines) + 3):
@@ -114,17 +116,17 @@ def _page(invocation: Invocation, view: Any, shown: _Shown) -> list[str]:
     return page
 
 
-def _connected(invocation: Invocation, view: Any) -> None:
+def _connected(invocation: Invocation, view: AccountView) -> None:
     if invocation.json:
         invocation.print_json(
             {
                 "event": "connected",
-                "account": view["id"],
-                "phone": view["phone"],
-                "jid": view["jid"],
+                "account": view.id,
+                "phone": view.phone,
+                "jid": view.jid,
             }
         )
-    invocation.print_line(f"{view['id']} is connected as {view['phone'] or view['jid'] or '?'}")
+    invocation.print_line(f"{view.id} is connected as {view.phone or view.jid or '?'}")
 
 
 def _interrupted(invocation: Invocation, ident: str) -> None:

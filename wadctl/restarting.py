@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import click
 
+from wad.api.operations.daemon import Restarting
+from wad.api.views.status import StatusView
 from wad.core.errors import DaemonDown, StartFailed, TimedOut, Unavailable, WadError
 from wadctl.invocation import Invocation
 
@@ -53,11 +55,11 @@ def restart_daemon(invocation: Invocation, timeout: float) -> None:
 def perform(invocation: Invocation, restart: RestartRun, timeout: float, command: str = "") -> None:
     """Request the restart, or run `command`, and wait until a new process has every account.  Raises WadError."""
     with invocation.client() as client:
-        status = client.call("status")
-        restart.before, restart.accounts_before = status["boot_id"], len(status["accounts"])
+        status = client.fetch(StatusView, "status")
+        restart.before, restart.accounts_before = status.boot_id, len(status.accounts)
         restart.step = "ask"
         if not command:
-            restart.before = client.call("restart")["boot_id"]
+            restart.before = client.fetch(Restarting, "restart").boot_id
     if command:
         _run(command, timeout)
     restart.step = "wait"
@@ -98,11 +100,11 @@ def _run(command: str, timeout: float) -> None:
 def _pending(invocation: Invocation, restart: RestartRun) -> str:
     """Why the restart is not complete yet; empty when it is."""
     with invocation.client(_STATUS_TIMEOUT_S) as client:
-        status = client.call("status")
-    if status["boot_id"] == restart.before:
+        status = client.fetch(StatusView, "status")
+    if status.boot_id == restart.before:
         return "the old process still answers"
-    if not status.get("ready", True):
+    if not status.ready:
         return "the new process is starting"
-    restart.after, restart.accounts_after = status["boot_id"], len(status["accounts"])
+    restart.after, restart.accounts_after = status.boot_id, len(status.accounts)
     loaded, expected = restart.accounts_after, restart.accounts_before or 0
     return "" if loaded >= expected else f"the new process has {loaded} of {expected} accounts"

@@ -8,8 +8,11 @@ import click
 import msgspec
 
 from wad.api.operation import Operation
+from wad.api.operations.sending import SendReply
+from wad.api.views.status import EntryView
 from wad.core.errors import TimedOut, WadError
 from wadctl.invocation import Invocation
+from wadctl.replies import decoded
 
 
 def takes_wait(operation: Operation) -> bool:
@@ -17,19 +20,19 @@ def takes_wait(operation: Operation) -> bool:
     return any(field.name == "wait" for field in msgspec.structs.fields(operation.request))
 
 
-def show_result(invocation: Invocation, values: dict[str, Any], reply: Any) -> None:
+def show_result(invocation: Invocation, values: dict[str, Any], reply: object) -> None:
     """Show the queued message; with --wait, exit with an error unless it was sent.  Raises Exit."""
     invocation.show("messages.send", reply)
-    entry = reply["message"]
-    if not values["wait"] or entry["state"] in ("sent", "delivered", "read", "played"):
+    entry = decoded(SendReply, reply).message
+    if not values["wait"] or entry.state in ("sent", "delivered", "read", "played"):
         return
     error = _failure(entry)
     invocation.print_error(error)
     raise click.exceptions.Exit(error.exit_code)
 
 
-def _failure(entry: Any) -> WadError:
-    if entry["state"] == "failed":
-        why = entry["error"] or "the message failed"
-        return WadError.from_wire({"code": entry["error_code"], "message": why})
-    return TimedOut(f"the message is {entry['state']}", hint="wadctl outbox shows its state")
+def _failure(entry: EntryView) -> WadError:
+    if entry.state == "failed":
+        why = entry.error or "the message failed"
+        return WadError.from_wire({"code": entry.error_code, "message": why})
+    return TimedOut(f"the message is {entry.state}", hint="wadctl outbox shows its state")

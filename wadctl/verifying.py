@@ -10,14 +10,16 @@ import os
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
+from wad.api.operations.sending import SendReply
+from wad.api.views.status import AccountView, StatusView
 from wad.core.errors import WadError
 from wadctl.auditing import AuditCommand, load_installation, rows_of
 from wadctl.commands import config_option, json_option
-from wadctl.doctoring import call, restart_and_compare
+from wadctl.doctoring import restart_and_compare
 from wadctl.invocation import Invocation, current_invocation
 
 if TYPE_CHECKING:
@@ -102,13 +104,13 @@ def _verify(
         sent = _send(invocation, account, to) if to else None
         done = _restarts(invocation, wanted, timeout, os.environ.get("RESTART_CMD", ""))
         step = "status_failed"
-        accounts = call(invocation, "status")["accounts"]
+        accounts = _accounts(invocation)
         step = "audit_failed_after"
         stored = sent is not None and _is_stored(invocation, installation, sent)
         after = _audited(installation, window_hours, limit)
     except WadError as error:
         _failed(invocation, step, error, installation)
-    connected = sum(each["state"] == "connected" for each in accounts)
+    connected = sum(account.state == "connected" for account in accounts)
     end, report = judge(
         Observed(
             before, after, wanted, done, sent, stored, len(accounts), connected, skipped,
@@ -170,8 +172,7 @@ def _send(invocation: Invocation, account: str, to: str) -> SentMessage:
 
     from wad.audit.verify import SentMessage
 
-    accounts = call(invocation, "status")["accounts"]
-    able = [each["id"] for each in accounts if each["state"] == "connected"]
+    able = [each.id for each in _accounts(invocation) if each.state == "connected"]
     if not account and not able:
         return SentMessage("", to, error="no_account")
     sender = account or able[0]
@@ -180,15 +181,22 @@ def _send(invocation: Invocation, account: str, to: str) -> SentMessage:
     invocation.print_line("sending ...")
     try:
         with invocation.client() as client:
-            reply = client.call(
-                "messages.send", params | {"wait": _SEND_TIMEOUT_S}, wait=_SEND_TIMEOUT_S
+            reply = client.fetch(
+                SendReply,
+                "messages.send",
+                params | {"wait": _SEND_TIMEOUT_S},
+                wait=_SEND_TIMEOUT_S,
             )
     except WadError as error:
         return SentMessage(sender, to, error=error.code)
-    entry: Any = reply["message"]
-    return SentMessage(
-        sender, to, entry["error_code"], entry["state"], entry["wa_id"], entry["thread"]
-    )
+    entry = reply.message
+    return SentMessage(sender, to, entry.error_code, entry.state, entry.wa_id, entry.thread)
+
+
+def _accounts(invocation: Invocation) -> tuple[AccountView, ...]:
+    """The accounts of the running daemon.  Raises WadError."""
+    with invocation.client() as client:
+        return client.fetch(StatusView, "status").accounts
 
 
 def _restarts(invocation: Invocation, count: int, timeout: float, command: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from wad.core.event import ChatReceived, Content, Event, MessageKind, MessageRec
 from wad.core.jid import Jid
 from wad.flow.accounts.account import Account
 from wad.state.spool import Salvaged, Spool
-from wadctl import message_tables
+from wadctl.render import render
 from wadctl.screen import Screen
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
@@ -71,7 +71,7 @@ async def test_a_page_of_huge_texts_fits_and_all_pages_have_all_messages(tmp_pat
             request = Messages(account=account.id, chat=str(BOB), limit=1000, before=before)
             page = fits(await messages(context, request))
             found += page["messages"]
-            assert "shown in full by: wadctl message" in message_tables.messages(SCREEN, page)
+            assert "shown in full by: wadctl message" in render("messages.list", SCREEN, page)
             before = page["next"]
             if not before:
                 break
@@ -110,7 +110,7 @@ async def test_a_huge_message_is_shown_whole_in_pieces(tmp_path: Path) -> None:
         while True:
             shown = fits(await message(context_of(world), MessageRef(ident, at)))
             pieces += shown["message"]["text"]
-            assert message_tables.message(SCREEN, shown)
+            assert render("messages.show", SCREEN, shown)
             if shown["next"] is None:
                 break
             at = shown["next"]

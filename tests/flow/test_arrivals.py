@@ -22,7 +22,7 @@ from tests.support.random_protobufs import NO_TEXTS, field, nested, wire_bytes
 from tests.support.small_world import until
 from tests.worker.test_translation import CUT, sealed, with_body
 from wad.api.legacy.conversations import message_document
-from wad.api.views.message import message_view, whole_view
+from wad.api.views.message import MessageView, message_view, whole_view
 from wad.core.brief import brief_thread
 from wad.core.content import MessageKind
 from wad.core.message import Message as Stored
@@ -37,6 +37,7 @@ from wad.store.sqlite.store import SqliteStore
 from wad.worker.translate.events import TRANSLATORS
 from wad.worker.translation import translated
 from wadctl.message_tables import line
+from wadctl.replies import decoded
 
 ACCOUNT = "acc-1"
 
@@ -120,7 +121,7 @@ def look(message: Stored) -> None:
         shape = msgspec.to_builtins(view)
         msgpack.packb(shape)
         msgspec.json.encode(view)
-        line(shape).encode()
+        line(decoded(MessageView, shape)).encode()
     msgspec.json.encode(message_document(message))
 
 

@@ -14,7 +14,7 @@ from tests.fuzz.target import target
 from tests.support.library_events import GROUP, LID, PN, an_event
 from tests.support.protobufs import Message, pb
 from tests.support.random_protobufs import field, wire_bytes
-from wad.api.views.message import message_view
+from wad.api.views.message import MessageView, message_view
 from wad.core import event
 from wad.core.change import PutAlias, PutMessage
 from wad.core.plan import plan
@@ -22,6 +22,7 @@ from wad.store.app_documents import message_fields
 from wad.worker.translate.events import TRANSLATORS
 from wad.worker.translation import translated
 from wadctl.message_tables import line
+from wadctl.replies import decoded
 
 _NAMES: Final = tuple(sorted(TRANSLATORS))
 _BODY: Final = pb.Message.DESCRIPTOR.fields_by_name["Message"].number
@@ -47,7 +48,7 @@ def _attempt(name: str, raw: bytes) -> None:
                 view = msgspec.to_builtins(message_view(change.message))
                 msgpack.packb(view)
                 msgspec.json.encode(view)
-                line(view).encode()
+                line(decoded(MessageView, view)).encode()
 
 
 @st.composite

@@ -29,29 +29,45 @@ class QuarantineItem(Params, frozen=True):
     item: Ident
 
 
+class ItemView(msgspec.Struct, frozen=True, kw_only=True):
+    """An item in quarantine.  `kind`: event, document, entry, file or gap.
+
+    `account` is empty if unknown, `since_ms` is 0 if unknown; `size` is in bytes.
+    """
+
+    id: str
+    kind: str
+    account: str
+    name: str
+    reason: str
+    since_ms: int
+    size: int
+
+
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """An item with details, without message contents."""
 
-    item: Quarantined
+    item: ItemView
     detail: str
 
 
 class Retried(msgspec.Struct, frozen=True, kw_only=True):
     """A retried item with the result."""
 
-    item: Quarantined
+    item: ItemView
     result: str
 
 
 @operation("quarantine.list", access=Access.READ, command="quarantine list")
-async def items(context: Context, request: Items) -> list[Quarantined]:
+async def items(context: Context, request: Items) -> list[ItemView]:
     """List items that could not be handled, the newest first.
 
     These are unreadable rows of a spool, unreadable documents and outbox entries in Firestore, documents that Firestore
     refused, and copies of damaged files. All other items are handled as usual.
     """
     account = context.accounts.find(request.account).id if request.account else ""
-    return (await context.quarantine.items(account))[: request.limit]
+    found = await context.quarantine.items(account)
+    return [_view(item) for item in found[: request.limit]]
 
 
 @operation("quarantine.show", access=Access.READ, command="quarantine show")
@@ -61,7 +77,7 @@ async def show(context: Context, request: QuarantineItem) -> Shown:
     Message contents are not shown.
     """
     item, detail = await context.quarantine.show(request.item)
-    return Shown(item=item, detail=detail)
+    return Shown(item=_view(item), detail=detail)
 
 
 @operation("quarantine.retry", access=Access.OPERATE, command="quarantine retry")
@@ -71,7 +87,7 @@ async def retry(context: Context, request: QuarantineItem) -> Retried:
     An item that still cannot be handled stays in quarantine, and the error shows why.
     """
     item, result = await context.quarantine.retry(request.item)
-    return Retried(item=item, result=result)
+    return Retried(item=_view(item), result=result)
 
 
 @operation(
@@ -80,9 +96,13 @@ async def retry(context: Context, request: QuarantineItem) -> Retried:
     command="quarantine drop",
     confirm="A row of a spool and the copy of a damaged file are deleted from this machine.",
 )
-async def drop(context: Context, request: QuarantineItem) -> Quarantined:
+async def drop(context: Context, request: QuarantineItem) -> ItemView:
     """Drop one item for good; a document in Firestore stays unchanged.
 
     Such a document is ignored until it is written again; delete it in Firestore if you want to.
     """
-    return await context.quarantine.drop(request.item)
+    return _view(await context.quarantine.drop(request.item))
+
+
+def _view(item: Quarantined) -> ItemView:
+    return ItemView(**msgspec.structs.asdict(item))

@@ -26,7 +26,7 @@ class CopyRequest(Params, frozen=True):
 
 
 class CopyProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """The progress in documents: `told` are written, `waiting` are left, `refused` by Firestore (see the log)."""
+    """The progress in documents: `pushed` are written, `waiting` are left, `refused` by Firestore (see the log)."""
 
     pushed: int
     waiting: int

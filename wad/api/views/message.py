@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from wad.core.brief import NAME, brief
-from wad.core.content import Call, Contact, Content, LinkPreview, Location, MediaContent, Poll
+from wad.core.content import Contact, Content, LinkPreview, Location, MediaContent, Poll
 from wad.core.message import Ballot, Message, Reaction
 from wad.core.text import cut
 
@@ -55,8 +55,13 @@ class PollView(Poll, frozen=True, omit_defaults=False):
     """The same fields as in the content; all of them are always present."""
 
 
-class CallView(Call, frozen=True, omit_defaults=False):
-    """The same fields as in the content; all of them are always present."""
+class CallView(msgspec.Struct, frozen=True, kw_only=True):
+    """A call.  `outcome`: offered, accepted, rejected, missed or ended; `seconds`: its duration, if known."""
+
+    outcome: str
+    video: bool
+    group: bool
+    seconds: int
 
 
 class VoteView(msgspec.Struct, frozen=True, kw_only=True):

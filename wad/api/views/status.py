@@ -1,6 +1,7 @@
 """The views of accounts, the daemon and the outbox in replies, read from the live objects without I/O.
 
-Unknown values are None, not zero.
+Unknown values are None, not zero.  A field that was added later has a default, so that wadctl can decode the reply of
+an older daemon; the daemon itself always sets it.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     pid: int | None
-    memory_mb: float | None
-    cpu_s: float | None
+    memory_mb: float | None = None
+    cpu_s: float | None = None
     started_ms: int
     restarts: int
     receipts: str | None
@@ -114,7 +115,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     inbound: InboundView
     last_event_ms: int | None
     created_ms: int | None
-    backfill: BackfillView | None
+    backfill: BackfillView | None = None
     warnings: tuple[str, ...]
 
 
@@ -196,14 +197,15 @@ def http_views(context: Context) -> tuple[HttpView, ...]:
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """The status of the daemon.  `health`: healthy, or degraded by a problem.
 
-    `warnings`: the texts of the problems of the daemon itself.
+    `warnings`: the texts of the problems of the daemon itself.  `limits`, `health` and `problems` are null only in the
+    reply of an older daemon.
     """
 
     service: str
     version: str
     instance: str
     boot_id: str
-    ready: bool
+    ready: bool = True
     pid: int
     started_ms: int
     uptime_s: float
@@ -212,12 +214,12 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     sync: SyncView | None
     lease: LeaseView
-    limits: LimitsView
-    http: tuple[HttpView, ...]
+    limits: LimitsView | None = None
+    http: tuple[HttpView, ...] = ()
     accounts: tuple[AccountView, ...]
-    health: str
-    problems: tuple[ProblemView, ...]
-    loops: tuple[LoopView, ...]
+    health: str | None = None
+    problems: tuple[ProblemView, ...] | None = None
+    loops: tuple[LoopView, ...] = ()
     warnings: tuple[str, ...]
 
 
