@@ -1,1 +1,1 @@
-"""Command line of the daemon: commands made from the table of operations, a blocking client, and what people see."""
+"""The command line: commands that are made from the declared operations, a blocking client, and text output."""

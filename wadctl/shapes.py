@@ -23,9 +23,9 @@ def by_shape(screen: Screen, reply: Any) -> str:
 
 def value_text(value: Any) -> str:
     """One value as text: `-` for none."""
+    if value in (None, "", [], (), {}):
+        return "-"
     match value:
-        case None | "" | [] | {}:
-            return "-"
         case bool():
             return "yes" if value else "no"
         case list() | tuple():

@@ -21,6 +21,7 @@ from wad.core.errors import WadError
 from wadctl.render import RENDERERS, render
 from wadctl.replies import decoded, reply_type
 from wadctl.screen import Screen
+from wadctl.shapes import by_shape
 
 SCREEN = Screen(terminal=False, width=0, height=0, colour=False)
 LATER: dict[str, tuple[str, ...]] = {
@@ -131,3 +132,14 @@ async def test_a_reply_of_another_form_is_an_error() -> None:
     reply["lease"]["mode"] = 5
     with pytest.raises(WadError, match=r"cannot be shown: .*\$\.lease\.mode"):
         render("status", SCREEN, reply)
+
+
+def test_a_reply_without_a_renderer_is_shown_by_its_shape() -> None:
+    """Nested documents and lists as well; what is empty is a dash."""
+    reply = {"name": "", "paired": True, "worker": {"pid": 7, "used": [1, 2]}, "more": {}}
+    assert by_shape(SCREEN, reply).splitlines() == [
+        "name    -",
+        "paired  yes",
+        "worker  pid 7, used 1, 2",
+        "more    -",
+    ]

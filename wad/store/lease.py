@@ -39,7 +39,7 @@ class LeaseRecord(Protocol):
 
     @property
     def where(self) -> str:
-        """The location of the record, for people."""
+        """The location of the record, for messages."""
         ...
 
     async def read(self) -> Seen | None:

@@ -195,7 +195,7 @@ class Store(Protocol):
         depend on the order.
 
         PutMessage: inserted unless its id, or another document with its WhatsApp id in its thread, of its direction and
-        (among several people) its sender, or a message of the outbox with its WhatsApp id, is known; such an echo
+        (in a group) its sender, or a message of the outbox with its WhatsApp id, is known; such an echo
         settles an `uncertain` or `failed` entry as Sent.  Of two versions of a message the one with more content is
         kept (`message.merged`): a placeholder is replaced by the message itself, which is `new` once more but counted
         once. The thread's last message is the greatest (at_ms, seen, id), whatever the order of arrival.  A thread is
