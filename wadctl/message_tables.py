@@ -10,7 +10,7 @@ import msgspec
 from wad.api.operations.messages import EntryPage, MessagePage, MessageShown, ThreadPage
 from wad.api.operations.sending import SendReply
 from wad.api.views.message import MediaView, MessageView, ReplyView
-from wad.api.views.status import EntryView
+from wad.api.views.outbox import EntryView
 from wadctl.screen import Screen, local, plain
 
 _PLAIN: Final = ("text", "location", "contact")  # kinds that their text describes fully

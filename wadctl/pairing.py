@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from wad.api.views.status import AccountView
+from wad.api.views.account import AccountView
 from wad.core.errors import EngineFailure, Passive, TimedOut, WadError
 from wadctl.client import Client, Stream
 from wadctl.invocation import Invocation

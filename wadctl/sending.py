@@ -9,7 +9,7 @@ import msgspec
 
 from wad.api.operation import Operation
 from wad.api.operations.sending import SendReply
-from wad.api.views.status import EntryView
+from wad.api.views.outbox import EntryView
 from wad.core.errors import TimedOut, WadError
 from wadctl.invocation import Invocation
 from wadctl.replies import decoded

@@ -15,7 +15,7 @@ from tests.support.small_world import World, a_world, until
 from wad.api.context import Context
 from wad.api.legacy.accounts import readable_account
 from wad.api.operations.messages import ListThreads, Messages, messages, threads
-from wad.api.views.status import account_views
+from wad.api.views.account import account_views
 from wad.core.content import Content, MessageKind
 from wad.core.errors import Conflict, Fenced, Unavailable, UnknownAccount
 from wad.core.event import MessageReceived

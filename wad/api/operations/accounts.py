@@ -10,7 +10,7 @@ from msgspec import Meta
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.operations.daemon import NoParams
-from wad.api.views.status import AccountView, account_view, account_views
+from wad.api.views.account import AccountView, account_view, account_views
 
 Ref = Annotated[str, Meta(description="the account's id, name or number")]
 

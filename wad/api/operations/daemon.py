@@ -12,10 +12,10 @@ from msgspec import Meta
 import wad
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
+from wad.api.views.account import account_views
 from wad.api.views.problems import problems
 from wad.api.views.status import (
     StatusView,
-    account_views,
     http_views,
     lease_view,
     limits_view,

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
-from wad.api.views.status import AccountView, account_view
+from wad.api.views.account import AccountView, account_view
 from wad.core.baileys import FILE_LIMIT, ImportOptions
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.pages import PAGE_BYTES, fitting
 from wad.api.views.message import MessageView, message_view, whole_view
-from wad.api.views.status import EntryView, entry_view
+from wad.api.views.outbox import EntryView, entry_view
 from wad.core.account_reference import Names, reference_kind
 from wad.core.brief import brief_thread
 from wad.core.errors import BadInput, Conflict, NotFound, UnknownAccount

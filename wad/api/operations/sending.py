@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
-from wad.api.views.status import EntryView, entry_view
+from wad.api.views.outbox import EntryView, entry_view
 from wad.core.errors import NotFound
 from wad.core.jid import Jid, recipient
 from wad.core.outgoing import (

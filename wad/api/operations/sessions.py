@@ -12,7 +12,7 @@ from msgspec import Meta
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.operations.accounts import Named, Ref
-from wad.api.views.status import AccountView, account_view
+from wad.api.views.account import AccountView, account_view
 from wad.core.outgoing import PIECE_LIMIT
 
 Secret = Annotated[str, Meta(description="the passphrase or the key file's content")]

@@ -1,4 +1,4 @@
-"""The views of accounts, the daemon and the outbox in replies, read from the live objects without I/O.
+"""The view of the daemon in replies: lease, sync, limits, problems and loops, read from the live objects without I/O.
 
 Unknown values are None, not zero.  A field that was added later has a default, so that wadctl can decode the reply of
 an older daemon; the daemon itself always sets it.
@@ -6,117 +6,17 @@ an older daemon; the daemon itself always sets it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from wad.api.views.problems import problems_of
-from wad.core.brief import LINE, NAME, TEXT
-from wad.core.connection import State, Status
-from wad.core.history import BackfillResult
-from wad.core.names import shown_name
-from wad.core.outbox import Entry
-from wad.core.problem import STATES
-from wad.core.session_location import SessionLocation, elsewhere_reason
-from wad.core.text import cut
+from wad.api.views.account import AccountView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wad.api.context import Context
     from wad.core.problem import Problem
-    from wad.engine.port import Confinement
-    from wad.flow.accounts.account import Account
-    from wad.flow.accounts.accounts import Accounts
-
-
-class InboundView(msgspec.Struct, frozen=True, kw_only=True):
-    """The account's inbound pipeline.  `backlog` rows of the spool wait, the oldest for `oldest_age_s` seconds.
-
-    `untranslated` rows, and `skipped` items of history since the start, could not be translated.  `quarantined` rows
-    could not be stored, or not completely: `wadctl quarantine list`.  `lost` messages are known to be lost; each has a
-    placeholder in its thread.
-    """
-
-    backlog: int
-    oldest_age_s: float | None
-    recorded: int
-    duplicates: int
-    untranslated: int
-    quarantined: int
-    skipped: int
-    lost: int | None
-    error: str
-
-
-class ConfinementView(msgspec.Struct, frozen=True, kw_only=True):
-    """The confinement of a worker by the kernel.
-
-    `landlock`: the ABI in force, 0 for none.  `summary`: a short description.  `missing`: what a worker should not be
-    able to do but can; empty for full confinement.
-    """
-
-    landlock: int
-    seccomp: bool
-    summary: str
-    missing: str
-
-
-class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
-    """The account's worker process.
-
-    `receipts`: whether delivery receipts are sent after a message is stored (`after-store`) or before (`early`).
-    `receipts` and `confinement` are None until the worker has reported them.  `memory_mb` is resident memory, `cpu_s`
-    the processor time since its start; None for a process that has ended.
-    """
-
-    pid: int | None
-    memory_mb: float | None = None
-    cpu_s: float | None = None
-    started_ms: int
-    restarts: int
-    receipts: str | None
-    confinement: ConfinementView | None = None
-
-
-class BackfillView(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of the last backfill: new messages in a number of threads; `error` is why it ended early."""
-
-    at_ms: int
-    threads: int
-    messages: int
-    errors: int
-    error: str
-
-
-class AccountView(msgspec.Struct, frozen=True, kw_only=True):
-    """One account.  `action` is what the operator can do about its state.
-
-    `pairing_ends_in_s`: seconds until the pairing window closes; None while it is closed.  `created_ms` is None for an
-    account that runs on another machine.
-    """
-
-    id: str
-    name: str
-    phone: str
-    jid: str
-    lid: str
-    push_name: str
-    state: str
-    reason: str
-    action: str
-    state_for_s: float
-    enabled: bool
-    paired: bool
-    qr: str | None
-    pairing_ends_in_s: float | None
-    retry_in_s: float | None
-    worker: WorkerView | None
-    inbound: InboundView
-    last_event_ms: int | None
-    created_ms: int | None
-    backfill: BackfillView | None = None
-    warnings: tuple[str, ...]
 
 
 class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,162 +123,11 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
 
-class EntryView(msgspec.Struct, frozen=True, kw_only=True):
-    """One outbox entry without its secret; `text` is its readable text."""
-
-    id: str
-    account: str
-    thread: str
-    to: str
-    kind: str
-    text: str
-    client_id: str
-    state: str
-    attempts: int
-    created_ms: int
-    sent_ms: int | None
-    wa_id: str
-    error_code: str
-    error: str
-
-
-def account_view(account: Account) -> AccountView:
-    """The view of an account of this machine."""
-    status, card, now = account.status, account.card, account.clock.monotonic()
-    return AccountView(
-        id=account.id,
-        name=card.name,
-        phone=card.phone,
-        jid=card.jid,
-        lid=card.lid,
-        push_name=cut(card.push_name, NAME),
-        state=status.state,
-        reason=cut(status.reason, LINE),
-        action=status.action.replace("ACCOUNT", account.id),
-        state_for_s=round(now - status.since, 1),
-        enabled=card.enabled,
-        paired=status.paired,
-        qr=status.qr or None,
-        pairing_ends_in_s=_until(status.pair_until, now),
-        retry_in_s=_until(status.retry_at, now),
-        worker=_worker_view(account),
-        inbound=_inbound_view(account),
-        last_event_ms=account.inbound.last_event_ms,
-        created_ms=card.created_ms,
-        backfill=_backfill_view(card.backfill),
-        warnings=tuple(cut(p.text, LINE) for p in problems_of(account) if p.code not in STATES),
-    )
-
-
-def account_views(accounts: Accounts, now_ms: int) -> list[AccountView]:
-    """The views of all accounts: those of this machine and those of other machines."""
-    found = [account_view(account) for account in accounts.all()]
-    return [*found, *(_elsewhere(location, now_ms) for location in accounts.elsewhere())]
-
-
-def _elsewhere(location: SessionLocation, now_ms: int) -> AccountView:
-    return AccountView(
-        id=location.account,
-        name=shown_name(location.name),
-        phone=location.phone,
-        jid=location.jid,
-        lid="",
-        push_name="",
-        state=State.ELSEWHERE,
-        reason=elsewhere_reason(location),
-        action=Status(state=State.ELSEWHERE).action.replace("ACCOUNT", location.account),
-        state_for_s=round(max(0, now_ms - location.since_ms) / 1000, 1),
-        enabled=False,
-        paired=False,
-        qr=None,
-        pairing_ends_in_s=None,
-        retry_in_s=None,
-        worker=None,
-        inbound=_NO_INBOUND,
-        last_event_ms=None,
-        created_ms=None,
-        backfill=None,
-        warnings=(),
-    )
-
-
-_NO_INBOUND: Final = InboundView(
-    backlog=0,
-    oldest_age_s=None,
-    recorded=0,
-    duplicates=0,
-    untranslated=0,
-    quarantined=0,
-    skipped=0,
-    lost=None,
-    error="",
-)
-
-
-def _worker_view(account: Account) -> WorkerView | None:
-    worker = account.worker
-    if worker is None:
-        return None
-    usage = worker.usage
-    return WorkerView(
-        pid=worker.pid,
-        memory_mb=None if usage is None else round(usage.memory / 1e6, 1),
-        cpu_s=None if usage is None else round(usage.cpu_s, 2),
-        started_ms=account.worker_started_ms,
-        restarts=account.restarts,
-        receipts=worker.receipts,
-        confinement=_confinement_view(worker.confinement),
-    )
-
-
-def _confinement_view(found: Confinement | None) -> ConfinementView | None:
-    if found is None:
-        return None
-    return ConfinementView(
-        landlock=found.landlock, seccomp=found.seccomp, summary=found.summary, missing=found.missing
-    )
-
-
 def limits_view(context: Context) -> LimitsView:
     """The resource limits of each worker."""
     limits = context.limits
     memory_mb = None if limits.memory is None else limits.memory >> 20
     return LimitsView(memory_mb=memory_mb, tasks=limits.tasks, reason=limits.why)
-
-
-def _backfill_view(done: BackfillResult | None) -> BackfillView | None:
-    if done is None:
-        return None
-    return BackfillView(
-        at_ms=done.at_ms,
-        threads=done.threads,
-        messages=done.messages,
-        errors=done.errors,
-        error=done.error,
-    )
-
-
-def _until(moment: float | None, now: float) -> float | None:
-    """Seconds from `now` until a time on the same clock."""
-    return None if moment is None else round(max(0.0, moment - now), 1)
-
-
-def _inbound_view(account: Account) -> InboundView:
-    inbound = account.inbound
-    oldest = inbound.oldest_ms
-    return InboundView(
-        backlog=inbound.backlog,
-        oldest_age_s=None
-        if oldest is None
-        else round((account.clock.wall_ms() - oldest) / 1000, 1),
-        recorded=inbound.recorded,
-        duplicates=inbound.duplicates,
-        untranslated=inbound.untranslated,
-        quarantined=inbound.set_aside,
-        skipped=inbound.skipped,
-        lost=inbound.lost,
-        error=inbound.error,
-    )
 
 
 def problem_views(found: Sequence[Problem]) -> tuple[ProblemView, ...]:
@@ -437,24 +186,4 @@ def sync_view(context: Context) -> SyncView | None:
         quota=sync.quota,
         refused=sync.refused,
         error=sync.error,
-    )
-
-
-def entry_view(entry: Entry) -> EntryView:
-    """The view of an outbox entry."""
-    return EntryView(
-        id=entry.id,
-        account=entry.account,
-        thread=entry.thread,
-        to=entry.to,
-        kind=entry.kind,
-        text=cut(entry.text, TEXT),
-        client_id=entry.client_id,
-        state=entry.state,
-        attempts=entry.attempts,
-        created_ms=entry.created_ms,
-        sent_ms=entry.sent_ms or None,
-        wa_id=entry.wa_id,
-        error_code=entry.error_code,
-        error=cut(entry.error, LINE),
     )

@@ -1,0 +1,48 @@
+"""The view of an outbox entry in replies."""
+
+from __future__ import annotations
+
+import msgspec
+
+from wad.core.brief import LINE, TEXT
+from wad.core.outbox import Entry
+from wad.core.text import cut
+
+
+class EntryView(msgspec.Struct, frozen=True, kw_only=True):
+    """One outbox entry without its secret; `text` is its readable text."""
+
+    id: str
+    account: str
+    thread: str
+    to: str
+    kind: str
+    text: str
+    client_id: str
+    state: str
+    attempts: int
+    created_ms: int
+    sent_ms: int | None
+    wa_id: str
+    error_code: str
+    error: str
+
+
+def entry_view(entry: Entry) -> EntryView:
+    """The view of an outbox entry."""
+    return EntryView(
+        id=entry.id,
+        account=entry.account,
+        thread=entry.thread,
+        to=entry.to,
+        kind=entry.kind,
+        text=cut(entry.text, TEXT),
+        client_id=entry.client_id,
+        state=entry.state,
+        attempts=entry.attempts,
+        created_ms=entry.created_ms,
+        sent_ms=entry.sent_ms or None,
+        wa_id=entry.wa_id,
+        error_code=entry.error_code,
+        error=cut(entry.error, LINE),
+    )
