@@ -21,6 +21,7 @@ from tests.support.fake_daemon import FakeAccount, FakeDaemon
 from wad.api.control import connection as conversation
 from wad.api.control import server
 from wad.api.control.peercred import HasOptions, Peer, is_worker
+from wad.api.control.request_handler import MAX_REQUESTS
 from wad.api.control.server import serve_control
 from wad.core.errors import (
     BadInput,
@@ -228,13 +229,13 @@ async def test_requests_in_flight_are_bounded(daemon: FakeDaemon, served: Path) 
     """One too many is refused; those before are not harmed."""
     held = reading(daemon)
     async with client(served) as peer:
-        for ident in range(1, conversation.MAX_REQUESTS + 2):
+        for ident in range(1, MAX_REQUESTS + 2):
             peer.ask(ident, "threads.list")
         refused = await peer.response()
         assert isinstance(refused.error, Unavailable)
         held.go.set()
-        answered = {(await peer.response()).id for _ in range(conversation.MAX_REQUESTS)}
-    assert answered | {refused.id} == set(range(1, conversation.MAX_REQUESTS + 2))
+        answered = {(await peer.response()).id for _ in range(MAX_REQUESTS)}
+    assert answered | {refused.id} == set(range(1, MAX_REQUESTS + 2))
 
 
 async def test_a_reply_that_does_not_fit_a_frame(daemon: FakeDaemon, served: Path) -> None:

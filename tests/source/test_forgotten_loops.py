@@ -25,7 +25,7 @@ KNOWN = {
     ("wad/lib/threads.py", "ThreadPool._work"): HANDED_ON,
     ("wad/lib/cancellation.py", "uncancellable"): AWAITED,
     ("wad/api/control/server.py", "_ControlPolicy.__init__"): HANDED_ON,
-    ("wad/api/control/connection.py", "Tasks.start"): "Tasks logs and counts what fails",
+    ("wad/api/control/tasks.py", "Tasks.start"): "Tasks logs and counts what fails",
     ("wad/api/http_process/supervisor.py", "HttpProcess._attach"): AWAITED,
     ("wad/http/daemon_client.py", "DaemonConnection.__init__"): "its end ends the connection and all its calls",
     ("wad/http/daemon_client.py", "DaemonConnection._answer"): "until the answer, or the daemon gives no sign of life",

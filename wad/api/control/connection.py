@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from wad.api import dispatch
 from wad.api.context import Context
 from wad.api.control.clients import Budget, Clients, ControlClient, UnreadReplies
-from wad.api.operation import Access, Operation, find
+from wad.api.control.frame_writer import CLOSE_TIMEOUT, FrameWriter
+from wad.api.control.request_handler import RequestHandler
+from wad.api.control.tasks import Tasks
+from wad.api.operation import Operation, find
 from wad.core.errors import BadInput, TimedOut, TooLong, Unavailable, WadError
 from wad.core.wire import (
-    FRAMES_PER_CALL,
     MAX_FRAME,
     REQUEST,
     Decoder,
@@ -36,8 +38,6 @@ from wad.core.wire import (
 
 log = logging.getLogger(__name__)
 
-MAX_REQUESTS: Final = 64
-"""The requests in flight on one connection."""
 HELLO_TIMEOUT: Final = 5.0
 """Seconds in which a client must send HELLO."""
 FRAME_TIMEOUT: Final = 10.0
@@ -45,154 +45,9 @@ FRAME_TIMEOUT: Final = 10.0
 SMALL: Final = 64 << 10
 """Bytes; larger frames wait for room in the budget that all clients share."""
 _CHUNK: Final = 64 << 10
-_HIGH_WATER: Final = 256 << 10  # bytes that may wait for a slow client before senders wait, too
 _MAX_UNREAD: Final = (
     1 << 20
 )  # unread bytes of replies of one client; beyond it, no more of its requests are read
-_CLOSE_TIMEOUT: Final = (
-    1.0  # seconds in which a client must read its last frames and a handler must end
-)
-
-
-class Tasks:
-    """Background tasks; failures are logged and counted."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._running: set[asyncio.Task[None]] = set()
-
-    def __len__(self) -> int:
-        return len(self._running)
-
-    def start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        """Start a task."""
-        task = asyncio.create_task(work, name=name)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            dispatch.internal_error(self._context, task.get_name(), error)
-
-    async def one_ended(self) -> None:
-        """Wait until one of the running tasks has ended."""
-        if self._running:
-            await asyncio.wait(set(self._running), return_when=asyncio.FIRST_COMPLETED)
-
-    async def wait(self, timeout: float | None = None) -> None:
-        """Wait until all running tasks have ended, or for `timeout` seconds."""
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=timeout)
-
-    async def cancel(self, timeout: float | None = None) -> None:
-        """Cancel all tasks."""
-        for task in self._running:
-            task.cancel()
-        await self.wait(timeout)
-
-
-class FrameWriter:
-    """Sends whole frames in order, and waits while the client does not read."""
-
-    def __init__(self, writer: asyncio.StreamWriter, backlog: UnreadReplies) -> None:
-        self._writer = writer
-        self._backlog = backlog
-        self._abort = (
-            writer.transport.abort
-        )  # one object, which identifies the client in the backlog
-        self._lock = asyncio.Lock()
-        self.waiting = 0
-        """The bytes of frames that wait to be sent."""
-        self._frames: list[bytes] = []
-        self._gathered = 0
-        writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
-
-    async def send(self, frame: bytes) -> bool:
-        """Send a frame after the earlier ones; False when the client is gone."""
-        if self._writer.is_closing():
-            return False
-        if self._gather(frame):
-            return True
-        self._backlog.add(self._abort, len(frame))
-        self.waiting += len(frame)
-        try:
-            async with self._lock:
-                if self._writer.is_closing():
-                    return False
-                self._writer.write(frame)
-                try:
-                    await self._writer.drain()
-                except ConnectionError:
-                    return False
-            return True
-        finally:
-            self.waiting -= len(frame)
-            if not self._writer.is_closing():
-                self._backlog.add(self._abort, -len(frame))
-
-    def _gather(self, frame: bytes) -> bool:
-        """Collect small frames of one iteration of the event loop, while nothing waits; False: send it directly."""
-        transport = self._writer.transport
-        size = self._gathered + len(frame)
-        if size > SMALL or self._lock.locked() or transport.get_write_buffer_size():
-            self._flush()
-            return False
-        self._frames.append(frame)
-        self._gathered = size
-        if len(self._frames) >= FRAMES_PER_CALL:
-            self._flush()
-        elif len(self._frames) == 1:
-            asyncio.get_running_loop().call_soon(self._flush)
-        return True
-
-    def _flush(self) -> None:
-        if self._frames and not self._writer.is_closing():
-            self._writer.write(b"".join(self._frames))
-        self._frames.clear()
-        self._gathered = 0
-
-    async def taken(self) -> None:
-        """Wait until the frames that wait now are sent, or the client is gone."""
-        async with self._lock:
-            pass
-
-    def has_room(self, size: int) -> bool:
-        """Whether `size` more bytes may wait without disconnecting a client."""
-        return self._backlog.has_room(size)
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether nothing more can be sent."""
-        return self._writer.is_closing()
-
-    def note(self, frame: bytes) -> None:
-        """Send a small frame without waiting."""
-        if not self._writer.is_closing():
-            self._flush()
-            self._writer.write(frame)
-
-    def hang_up(self, frame: bytes) -> None:
-        """Send a last frame and close; the connection is aborted after a moment."""
-        if not self._writer.is_closing():
-            self._flush()
-            self._writer.write(frame)
-            self._writer.close()
-            asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT, self._abort)
-
-    async def close(self) -> None:
-        """Send the rest, for a moment, and close."""
-        try:
-            self._flush()
-            self._writer.close()
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
-                await self._writer.wait_closed()
-        except (TimeoutError, ConnectionError) as error:
-            log.debug("a client did not read its last frames: %r", error)
-        finally:
-            self._writer.transport.abort()
-            self._backlog.forget(self._abort)
 
 
 class _InFlight:
@@ -233,52 +88,6 @@ class ClientLimits:
     """The number of frames of one client that are handled before other clients' frames."""
 
 
-class RequestHandler(Protocol):
-    """Calls operations on behalf of a client."""
-
-    max_requests: int
-    """The limit of requests in flight on one connection."""
-    stopping: bytes
-    """The frame that the client gets when the daemon begins to stop; empty for none."""
-    shared: bool
-    """Whether the client serves many callers: a large reply of one must not cost all of them the connection."""
-
-    async def call(self, name: str, params: object) -> object:
-        """The reply of an operation.  Raises only WadError."""
-        ...
-
-    def stream(self, name: str, params: object) -> AsyncGenerator[object, None]:
-        """The items of an operation that streams its reply.  Raises only WadError."""
-        ...
-
-    def ended(self) -> None:
-        """Called when the client has disconnected."""
-        ...
-
-
-class SocketRequestHandler:
-    """Calls operations for a client of the control socket, whose access follows from its peer credentials."""
-
-    max_requests = MAX_REQUESTS
-    stopping = b""
-    shared = False
-
-    def __init__(self, context: Context, access: Access) -> None:
-        self._context = context
-        self._access = access
-
-    async def call(self, name: str, params: object) -> object:
-        """The reply of an operation.  Raises only WadError."""
-        return await dispatch.call(self._context, name, params, self._access)
-
-    def stream(self, name: str, params: object) -> AsyncGenerator[object, None]:
-        """The items of an operation that streams its reply.  Raises only WadError."""
-        return dispatch.stream(self._context, name, params, self._access)
-
-    def ended(self) -> None:
-        """Nothing to do."""
-
-
 class ClientConnection:
     """A client's connection: reads its requests and sends the replies."""
 
@@ -314,7 +123,7 @@ class ClientConnection:
             await self._tasks.wait()
         finally:
             self._handler.ended()
-            await self._tasks.cancel(_CLOSE_TIMEOUT)
+            await self._tasks.cancel(CLOSE_TIMEOUT)
 
     async def _read_frames(self) -> None:
         decoder, now = Decoder(self._limits.frame), asyncio.get_running_loop().time
@@ -433,7 +242,7 @@ class ClientConnection:
     async def cut_off(self, why: WadError) -> None:
         """End every request with this error."""
         self._cut(why)
-        await self._tasks.wait(_CLOSE_TIMEOUT)
+        await self._tasks.wait(CLOSE_TIMEOUT)
 
     # --- replies ----------------------------------------------------------------------------------
 

@@ -22,15 +22,11 @@ from typing import Final, Protocol
 
 from wad.api.context import Context
 from wad.api.control.clients import Budget, Clients, ControlClient, UnreadReplies
-from wad.api.control.connection import (
-    ClientConnection,
-    ClientLimits,
-    FrameWriter,
-    RequestHandler,
-    SocketRequestHandler,
-    Tasks,
-)
+from wad.api.control.connection import ClientConnection, ClientLimits
+from wad.api.control.frame_writer import FrameWriter
 from wad.api.control.peercred import HasOptions, Peer, access_of, is_worker, peer_of
+from wad.api.control.request_handler import RequestHandler, SocketRequestHandler
+from wad.api.control.tasks import Tasks
 from wad.api.control.unix_socket import BACKLOG, listening
 from wad.api.http_process.calls import HttpCalls, HttpRequestHandler
 from wad.api.operation import Access
