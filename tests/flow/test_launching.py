@@ -26,7 +26,7 @@ from wad.engine.workers import NeonizeEngine
 from wad.state.account_dir import AccountDir
 from wad.systemd.cgroups import Groups
 from wad.worker.link import Permission
-from wad.worker.main import RequestReader
+from wad.worker.requests import RequestReader
 
 SCARCE = [errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC]
 

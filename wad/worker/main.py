@@ -24,19 +24,15 @@ import argparse
 import ctypes
 import logging
 import os
-import select
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from wad.core import send_result, wire
+from wad.core import send_result
 from wad.core.errors import Damaged, EngineFailure, NotSupported, WadError
 from wad.core.history import KnownMessage
 from wad.core.jid import Jid
@@ -63,6 +59,7 @@ from wad.worker.log_lines import dropped_message
 from wad.worker.patching import NotThisBuild
 from wad.worker.protobuf import DecodeError
 from wad.worker.receipt_gate import ReceiptGate, keep_plaintexts
+from wad.worker.requests import RequestReader, serve
 from wad.worker.translate.base import exact, shown
 
 log = logging.getLogger("wad.worker")
@@ -71,7 +68,6 @@ _PR_SET_PDEATHSIG: Final = 1
 _QUIET: Final = 0.3
 """Seconds without an event after which a disconnected library has delivered all its events."""
 _RELEASE_INTERVAL: Final = 5.0  # seconds
-_READ_LOCK_WAIT: Final = 0.2  # seconds that another thread may hold the socket
 _DRAIN_TIMEOUT: Final = (
     5.0  # seconds for storing the events that have arrived, before a worker ends
 )
@@ -363,81 +359,6 @@ def _enum_name(event: Any, field: str) -> str:
     return str(descriptor.enum_type.values_by_number[getattr(event, field)].name).lower()
 
 
-class RequestReader:
-    """Reads the daemon's frames; a renewal of the permission takes effect as soon as it is read."""
-
-    def __init__(self, sock: socket.socket, permission: Permission) -> None:
-        self._socket = sock
-        self._permission = permission
-        self._decoder = wire.Decoder(wire.REPLY)
-        self._reading = threading.Lock()
-        self._requests: list[wire.Request] = []
-        self._closed = False
-
-    def read_pending(self) -> None:
-        """Read all frames that have arrived, without waiting for more.  From any thread."""
-        if self._reading.acquire(timeout=_READ_LOCK_WAIT):
-            try:
-                self._read()
-            finally:
-                self._reading.release()
-
-    def requests(self) -> Iterator[wire.Request]:
-        """The daemon's requests, until it closes the socket."""
-        readable = select.poll()
-        readable.register(self._socket, select.POLLIN)
-        while True:
-            with self._reading:
-                self._read()
-                requests, self._requests = self._requests, []
-            yield from requests
-            if self._closed:
-                return
-            readable.poll()
-
-    def _read(self) -> None:
-        """Read everything that has arrived."""
-        with suppress(BlockingIOError):
-            while data := self._socket.recv(1 << 16, socket.MSG_DONTWAIT):
-                self._take(data)
-            self._closed = True
-
-    def _take(self, data: bytes) -> None:
-        for frame in self._decoder.feed(data):
-            match frame:
-                case wire.Request():
-                    self._requests.append(frame)
-                case wire.Notice("until", [float(until) | int(until)]):
-                    self._permission.extend(until)
-                case _:
-                    log.warning("unexpected frame from the daemon: %s", type(frame).__name__)
-
-
-def serve(worker: WorkerProcess, link: DaemonSocket, reader: RequestReader, faults: Faults) -> None:
-    """Handle the daemon's requests until it closes the socket; never returns."""
-    # A probe must never wait behind a call that hangs: with it the daemon detects such a call.
-    pools = {"probe": ThreadPoolExecutor(1, "probe")}
-    calls = ThreadPoolExecutor(4, "call")
-
-    def respond(request: wire.Request) -> None:
-        try:
-            link.send(
-                wire.Response(request.id, None, worker.answer(request.method, request.params))
-            )
-        except WadError as error:
-            link.send(wire.Response(request.id, error, None))
-        except Exception as error:
-            log.exception("%s failed", request.method)
-            link.send(
-                wire.Response(request.id, EngineFailure(f"{type(error).__name__}: {error}"), None)
-            )
-
-    for request in reader.requests():
-        pool = pools.get(request.method, calls)
-        pool.submit(faults.guarded("an answer", partial(respond, request)))
-    os._exit(5)  # the daemon is gone
-
-
 def _die_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
@@ -516,7 +437,7 @@ def _work(
     reader.read_pending()  # the lease may have been renewed while this process was loading
     permission.watch(reader.read_pending)
     worker.start()
-    serve(worker, link, reader, faults)
+    serve(worker.answer, link, reader, faults)
     os.close(lock)
 
 
