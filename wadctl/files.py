@@ -14,7 +14,8 @@ import click
 from wad.api.operation import find
 from wad.api.operations.media import PieceReply
 from wad.core.errors import BadInput
-from wad.core.outgoing import PIECE_LIMIT, AttachmentKind, check_size
+from wad.core.outgoing import PIECE_LIMIT, AttachmentKind
+from wad.core.outgoing_rules import check_size
 from wadctl.client import Client
 from wadctl.commands import Command, command_of, params_of
 from wadctl.invocation import Invocation, current_invocation

@@ -14,11 +14,7 @@ from wad.core.event import Content, MessageKind
 from wad.core.jid import Jid
 from wad.core.message import TEXT_LIMIT, Message, MessageStatus
 from wad.core.outgoing import (
-    EDIT_WINDOW_S,
-    OPTIONS_LIMIT,
     QUOTE_LIMIT,
-    REVOKE_WINDOW_S,
-    SIZE_LIMITS,
     Attachment,
     AttachmentKind,
     ContactCard,
@@ -30,7 +26,6 @@ from wad.core.outgoing import (
     Target,
     Text,
     TextEdit,
-    check,
     decode,
     encode,
     mentioned,
@@ -38,6 +33,13 @@ from wad.core.outgoing import (
     summary,
     target_in,
     target_of,
+)
+from wad.core.outgoing_rules import (
+    EDIT_WINDOW_S,
+    OPTIONS_LIMIT,
+    REVOKE_WINDOW_S,
+    SIZE_LIMITS,
+    check,
 )
 
 ANN = Jid.parse("40700000001@s.whatsapp.net")

@@ -14,7 +14,8 @@ from tests.support.small_world import PATIENT, World, a_world
 from wad.core.errors import BadInput, Conflict, EngineFailure, NotSupported
 from wad.core.jid import Jid
 from wad.core.outbox import Refused
-from wad.core.outgoing import GroupRole, Text, check, check_recipient
+from wad.core.outgoing import GroupRole, Text
+from wad.core.outgoing_rules import check, check_recipient
 from wad.engine.simulator import SimulatedWorker
 from wad.flow.accounts.account import Account
 from wad.flow.outbound import group_membership

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from wad.core.errors import BadInput, Conflict, NotFound, Unavailable
-from wad.core.outgoing import PIECE_LIMIT, AttachmentKind, check_size
+from wad.core.outgoing import PIECE_LIMIT, AttachmentKind
+from wad.core.outgoing_rules import check_size
 from wad.lib.clock import Clock
 from wad.lib.files import sync_directory, unwritable
 from wad.state.outgoing_file import missing, path_of

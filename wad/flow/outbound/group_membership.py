@@ -13,7 +13,8 @@ from typing import Final
 from wad.core.connection import State
 from wad.core.errors import WadError
 from wad.core.jid import Jid, JidKind
-from wad.core.outgoing import GroupRole, check_group_role
+from wad.core.outgoing import GroupRole
+from wad.core.outgoing_rules import check_group_role
 from wad.flow.accounts.account import Account
 from wad.lib.clock import Clock
 

@@ -16,7 +16,8 @@ from wad.core.errors import NotFound, TimedOut
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import MessageStatus
 from wad.core.outbox import Cancel, Entry, Outcome, Retry, entry_id, same_message
-from wad.core.outgoing import Outgoing, check
+from wad.core.outgoing import Outgoing
+from wad.core.outgoing_rules import check
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.accounts import Accounts
 from wad.flow.event_bus import Bus

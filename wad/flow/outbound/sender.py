@@ -43,7 +43,8 @@ from wad.core.outbox import (
     Unknown,
     given_up,
 )
-from wad.core.outgoing import Attachment, check
+from wad.core.outgoing import Attachment
+from wad.core.outgoing_rules import check
 from wad.core.send_result import SendResult
 from wad.engine.port import Engine, Worker
 from wad.flow.accounts.account import Account

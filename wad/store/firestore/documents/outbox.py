@@ -16,7 +16,8 @@ from wad.core.errors import BadInput, Conflict, InvalidData, NotSupported
 from wad.core.jid import Jid, ThreadId, account_id
 from wad.core.message import MessageStatus, further
 from wad.core.outbox import LEFT, Claim, Entry
-from wad.core.outgoing import Text, check
+from wad.core.outgoing import Text
+from wad.core.outgoing_rules import check
 from wad.core.untrusted import LATEST_MS, map_, packed, text, time_ms
 from wad.store.app_documents import Fields, moment
 from wad.store.firestore.client.document_ids import is_key
