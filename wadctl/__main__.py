@@ -13,8 +13,8 @@ import click
 
 import wad
 from wad.api.operation import find, operations
-from wad.api.operations.daemon import VersionReply
 from wad.api.views.account import AccountView
+from wad.api.views.daemon import VersionReply
 from wad.core.errors import BadInput, WadError
 from wad.lib.streams import BROKEN_PIPE, drop_output, run
 from wadctl.auditing import audit_group

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from wad.api.operation import find
-from wad.api.operations.history import BackfillProgress
+from wad.api.views.history import BackfillProgress
 from wadctl.commands import Command, command_of, params_of
 from wadctl.invocation import current_invocation
 from wadctl.replies import decoded

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from wad.api.operation import find
-from wad.api.operations.store import CopyProgress
+from wad.api.views.store import CopyProgress
 from wadctl.commands import Command, command_of, params_of
 from wadctl.invocation import current_invocation
 from wadctl.replies import decoded

@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 import click
 
 from wad.api.operation import find
-from wad.api.operations.media import PieceReply
+from wad.api.views.outbox import PieceReply
 from wad.core.errors import BadInput
 from wad.core.outgoing import PIECE_LIMIT, AttachmentKind
 from wad.core.outgoing_rules import check_size

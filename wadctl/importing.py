@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from wad.api.operation import find
-from wad.api.operations.importing import FilesReply
+from wad.api.views.importing import FilesReply
 from wad.core.baileys import BATCH_LIMIT, FILE_LIMIT, FILES_LIMIT, SKIPPED, kind_of
 from wad.core.errors import BadInput
 from wadctl.client import Client

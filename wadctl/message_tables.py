@@ -7,10 +7,15 @@ from typing import Final
 
 import msgspec
 
-from wad.api.operations.messages import EntryPage, MessagePage, MessageShown, ThreadPage
-from wad.api.operations.sending import SendReply
-from wad.api.views.message import MediaView, MessageView, ReplyView
-from wad.api.views.outbox import EntryView
+from wad.api.views.message import (
+    MediaView,
+    MessagePage,
+    MessageShown,
+    MessageView,
+    ReplyView,
+    ThreadPage,
+)
+from wad.api.views.outbox import EntryPage, EntryView, SendReply
 from wadctl.screen import Screen, local, plain
 
 _PLAIN: Final = ("text", "location", "contact")  # kinds that their text describes fully

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from wad.api.operation import find
-from wad.api.operations.sessions import Arrived, GivenUp, Part
+from wad.api.views.session import Arrived, GivenUp, Part
 from wad.core.errors import BadInput
 from wad.core.outgoing import PIECE_LIMIT
 from wad.lib.files import sync_directory

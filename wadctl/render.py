@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from wad.api.operation import find
-from wad.api.operations.daemon import EventView
-from wad.api.operations.lease import HolderView, LeaseStatus
-from wad.api.operations.quarantine import ItemView, Retried, Shown
+from wad.api.views.daemon import EventView
+from wad.api.views.lease import HolderView, LeaseStatus
+from wad.api.views.quarantine import ItemView, Retried, Shown
 from wadctl import message_tables, status_tables
 from wadctl.replies import decoded, reply_type
 from wadctl.screen import Screen, local, plain

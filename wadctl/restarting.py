@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from wad.api.operations.daemon import Restarting
+from wad.api.views.daemon import Restarting
 from wad.api.views.status import StatusView
 from wad.core.errors import DaemonDown, StartFailed, TimedOut, Unavailable, WadError
 from wadctl.invocation import Invocation

@@ -8,8 +8,7 @@ import click
 import msgspec
 
 from wad.api.operation import Operation
-from wad.api.operations.sending import SendReply
-from wad.api.views.outbox import EntryView
+from wad.api.views.outbox import EntryView, SendReply
 from wad.core.errors import TimedOut, WadError
 from wadctl.invocation import Invocation
 from wadctl.replies import decoded

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from wad.api.operations.accounts import RemovedReply
-from wad.api.operations.importing import Imported
-from wad.api.views.account import AccountView, BackfillView, WorkerView
+from wad.api.views.account import AccountView, BackfillView, RemovedReply, WorkerView
+from wad.api.views.importing import Imported
 from wad.api.views.status import HttpView, LimitsView, StatusView, SyncView
 from wadctl.screen import Screen, duration, local, plain
 from wadctl.shapes import value_text

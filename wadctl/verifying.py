@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
-from wad.api.operations.sending import SendReply
 from wad.api.views.account import AccountView
+from wad.api.views.outbox import SendReply
 from wad.api.views.status import StatusView
 from wad.core.errors import WadError
 from wadctl.auditing import AuditCommand, load_installation, rows_of

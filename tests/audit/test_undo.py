@@ -25,7 +25,7 @@ from tests.contracts.world import (
 from wad.audit.rows import Range
 from wad.audit.sqlite import undo
 from wad.audit.sqlite.repair import repair, revert
-from wad.core.change import PutMark
+from wad.core.change import Change, PutMark
 from wad.core.event import Event, ReceiptMark
 from wad.core.plan import plan
 from wad.store.sqlite.threads import recount
@@ -104,7 +104,7 @@ async def test_an_undo_restores_every_table(
 
 async def test_an_amendment_of_both_addresses_is_restored_twice(tmp_path: Path) -> None:
     """The repair replaces the row of one address by that of the other; no statement deletes it by name."""
-    both = [reaction(1, "!", by=ANN_LID), reaction(1, "!")]
+    both: list[Change] = [reaction(1, "!", by=ANN_LID), reaction(1, "!")]
     file = await filled(tmp_path, arrival(1), both)
     learn_number(file)
     before = tables(file)
@@ -116,7 +116,7 @@ async def test_an_amendment_of_both_addresses_is_restored_twice(tmp_path: Path) 
 
 async def test_a_reused_number_of_an_amendment_takes_nothing_away(tmp_path: Path) -> None:
     """SQLite gives the number of a deleted row to the next one: both are stored after the undo."""
-    both = [reaction(1, "!", by=ANN_LID), reaction(1, "!")]
+    both: list[Change] = [reaction(1, "!", by=ANN_LID), reaction(1, "!")]
     file = await filled(tmp_path, arrival(1), both)
     learn_number(file)
     repaired(file)

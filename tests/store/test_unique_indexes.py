@@ -110,7 +110,7 @@ def marked(path: Path) -> dict[int, str]:
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug: no message is ever known."""
-    monkeypatch.setattr(messages, "_known", lambda db, message: None)
+    monkeypatch.setattr(messages, "_find_stored", lambda db, message: None)
 
 
 @pytest.mark.usefixtures("blind")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.operations.daemon import NoParams
-from wad.api.views.account import AccountView, account_view, account_views
+from wad.api.views.account import AccountView, RemovedReply, account_view, account_views
 
 Ref = Annotated[str, Meta(description="the account's id, name or number")]
 
@@ -36,13 +35,6 @@ class Rename(Params, frozen=True):
 
     account: Ref
     name: Annotated[str, Meta(min_length=1, max_length=100, description="the new name")]
-
-
-class RemovedReply(msgspec.Struct, frozen=True):
-    """The removed account and the directory of its files."""
-
-    account: str
-    path: str
 
 
 class Restore(Params, frozen=True):

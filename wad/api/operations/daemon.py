@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
 import wad
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.views.account import account_views
+from wad.api.views.daemon import EventView, Restarting, VersionReply
 from wad.api.views.problems import problems
 from wad.api.views.status import (
     StatusView,
@@ -30,22 +30,6 @@ class NoParams(Params, frozen=True):
     """A request without parameters."""
 
 
-class VersionReply(msgspec.Struct, frozen=True):
-    """The version and the process of the running daemon."""
-
-    version: str
-    instance: str
-    boot_id: str
-    pid: int
-
-
-class Restarting(msgspec.Struct, frozen=True):
-    """The process that is about to end."""
-
-    boot_id: str
-    pid: int
-
-
 class Follow(Params, frozen=True):
     """Which events to show."""
 
@@ -54,16 +38,6 @@ class Follow(Params, frozen=True):
         int, Meta(ge=0, le=1000, description="show this number of earlier events first")
     ] = 0
     follow: Annotated[bool, Meta(description="keep showing new events until interrupted")] = False
-
-
-class EventView(msgspec.Struct, frozen=True):
-    """One event.  `kind`: state, message, outbox, account or daemon."""
-
-    at_ms: int
-    kind: str
-    account: str
-    text: str
-    detail: dict[str, Any]
 
 
 @operation("status", access=Access.READ, command="status")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.operations.accounts import Named, Ref
+from wad.api.views.history import BackfillProgress, HistoryRepaired
 
 if TYPE_CHECKING:
     from wad.flow.inbound.backfill import Run
@@ -24,34 +24,6 @@ class BackfillRequest(Params, frozen=True):
     messages: Annotated[
         int, Meta(ge=1, le=200, description="how many messages per conversation")
     ] = 50
-
-
-class BackfillProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """The progress of a backfill: history was requested for `threads` of `total` conversations (null: not counted yet).
-
-    `messages` counts new messages; `errors` counts conversations without a reply and an early end of the run.
-    `thread` was the last, and `error` is its error or the one that ended the run.
-    """
-
-    account: str
-    total: int | None
-    threads: int
-    messages: int
-    errors: int
-    over: bool
-    thread: str
-    error: str
-
-
-class HistoryRepaired(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a repair.  `asked`: unreadable or lost messages that were requested from the phone again.
-
-    `recounted`: conversations whose last message or counts were wrong.
-    """
-
-    account: str
-    asked: int
-    recounted: int
 
 
 @operation("accounts.backfill", access=Access.OPERATE, command="account backfill", leader_only=True)

@@ -10,6 +10,7 @@ from msgspec import Meta
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.views.account import AccountView, account_view
+from wad.api.views.importing import FilesReply, Imported, LeftOut
 from wad.core.baileys import FILE_LIMIT, ImportOptions
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ class Files(Params, frozen=True):
     upload: Annotated[str, Meta(description="the upload's name, from the first reply")] = ""
 
 
-class FilesReply(msgspec.Struct, frozen=True):
-    """The upload's name for the next request and the import."""
-
-    upload: str
-
-
 class ImportBaileys(Params, frozen=True):
     """An import of uploaded files."""
 
@@ -51,29 +46,6 @@ class ImportBaileys(Params, frozen=True):
         bool, Meta(description="check and show what would be imported; change nothing")
     ] = False
     skip_damaged: Annotated[bool, Meta(description="skip files that cannot be read")] = False
-
-
-class LeftOut(msgspec.Struct, frozen=True):
-    """Files of one kind that are not imported, with the reason."""
-
-    kind: str
-    count: int
-    why: str
-
-
-class Imported(msgspec.Struct, frozen=True):
-    """The imported items; `state` is null for a dry run."""
-
-    account: str
-    name: str
-    jid: str
-    lid: str
-    existing: bool
-    dry_run: bool
-    carried: dict[str, int]
-    left: list[LeftOut]
-    damaged: list[str]
-    state: AccountView | None
 
 
 @operation("accounts.import_files", access=Access.ADMIN, leader_only=True)

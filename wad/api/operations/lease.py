@@ -4,55 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.operations.daemon import NoParams
+from wad.api.views.lease import HolderView, LeaseStatus
 from wad.core.errors import Conflict
 from wad.core.lease import Record
 
 Why = Annotated[str, Meta(max_length=200, description="the reason, for the history")]
 
 
-class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The lease as this instance sees it.  `valid_for_s`: seconds for which it may act without another renewal.
-
-    Fields of the record are null until it is first read, and when another program wrote it.
-    """
-
-    instance: str
-    mode: str
-    reason: str
-    valid_for_s: float | None
-    holder: str | None
-    epoch: int | None
-    acquired_ms: int | None
-    renewed_ms: int | None
-    previous_holder: str | None
-    acquire_reason: str | None
-    ttl_s: float
-    renew_every_s: float
-    margin_s: float
-    location: str
-
-
 class HistoryRequest(Params, frozen=True):
     """How many holders to list."""
 
     limit: Annotated[int, Meta(ge=1, le=200, description="how many holders at most")] = 20
-
-
-class HolderView(msgspec.Struct, frozen=True, kw_only=True):
-    """One term of a holder.  `ended_ms` null: it still holds the lease."""
-
-    epoch: int
-    holder: str
-    began_ms: int
-    reason: str
-    ended_ms: int | None
-    end_reason: str
 
 
 class Release(Params, frozen=True):

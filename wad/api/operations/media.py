@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
+from wad.api.views.outbox import PieceReply
 from wad.core.outgoing import PIECE_LIMIT, AttachmentKind
 
 
@@ -20,14 +20,6 @@ class FilePiece(Params, frozen=True):
     data: Annotated[bytes, Meta(max_length=PIECE_LIMIT, description="the bytes of this piece")]
     offset: Annotated[int, Meta(ge=0, description="the number of bytes before this piece")] = 0
     upload: Annotated[str, Meta(description="the upload's name, from the first reply")] = ""
-
-
-class PieceReply(msgspec.Struct, frozen=True):
-    """The number of received bytes; `sha256`, in hexadecimal, once the file is complete."""
-
-    upload: str
-    received: int
-    sha256: str
 
 
 @operation("media.put", http=None, access=Access.OPERATE, leader_only=True)

@@ -11,13 +11,19 @@ from msgspec import Meta
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.pages import PAGE_BYTES, fitting
-from wad.api.views.message import MessageView, message_view, whole_view
-from wad.api.views.outbox import EntryView, entry_view
+from wad.api.views.message import (
+    MessagePage,
+    MessageShown,
+    ThreadPage,
+    message_view,
+    whole_view,
+)
+from wad.api.views.outbox import EntryPage, EntryView, entry_view
 from wad.core.account_reference import Names, reference_kind
 from wad.core.brief import brief_thread
 from wad.core.errors import BadInput, Conflict, NotFound, UnknownAccount
 from wad.core.jid import ThreadId, recipient
-from wad.core.message import MessageStatus, Thread
+from wad.core.message import MessageStatus
 
 if TYPE_CHECKING:
     from wad.core.message import Message
@@ -37,13 +43,6 @@ class ListThreads(Params, frozen=True):
     before: Before = ""
 
 
-class ThreadPage(msgspec.Struct, frozen=True):
-    """A page of threads, those with the newest messages first; `next` is empty on the last page."""
-
-    threads: list[Thread]
-    next: str
-
-
 class Messages(Params, frozen=True):
     """Which messages to list."""
 
@@ -53,30 +52,11 @@ class Messages(Params, frozen=True):
     before: Before = ""
 
 
-class MessagePage(msgspec.Struct, frozen=True):
-    """A page of messages, newest first; `next` is empty on the last page."""
-
-    thread: str
-    messages: list[MessageView]
-    next: str
-
-
 class MessageRef(Params, frozen=True):
     """Which message to show."""
 
     id: Annotated[str, Meta(description="the message's id, which lists show with --json")]
     at: Annotated[int, Meta(ge=0, description="the `next` of the previous piece")] = 0
-
-
-class MessageShown(msgspec.Struct, frozen=True):
-    """A message in full; if that does not fit into a reply, with a piece of its text from the character `at` on.
-
-    `next`: where the next piece of the text begins; None for the last piece.
-    """
-
-    message: MessageView
-    at: int
-    next: int | None
 
 
 class Outbox(Params, frozen=True):
@@ -88,13 +68,6 @@ class Outbox(Params, frozen=True):
     ] = ""
     limit: Limit = 50
     before: Before = ""
-
-
-class EntryPage(msgspec.Struct, frozen=True):
-    """A page of outbox entries, newest first; `next` is empty on the last page."""
-
-    entries: list[EntryView]
-    next: str
 
 
 class EntryRef(Params, frozen=True):

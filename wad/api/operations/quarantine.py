@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
+from wad.api.views.quarantine import ItemView, Retried, Shown
 from wad.core.quarantine import Quarantined
 
 Ident = Annotated[
@@ -27,35 +28,6 @@ class QuarantineItem(Params, frozen=True):
     """Which item."""
 
     item: Ident
-
-
-class ItemView(msgspec.Struct, frozen=True, kw_only=True):
-    """An item in quarantine.  `kind`: event, document, entry, file or gap.
-
-    `account` is empty if unknown, `since_ms` is 0 if unknown; `size` is in bytes.
-    """
-
-    id: str
-    kind: str
-    account: str
-    name: str
-    reason: str
-    since_ms: int
-    size: int
-
-
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """An item with details, without message contents."""
-
-    item: ItemView
-    detail: str
-
-
-class Retried(msgspec.Struct, frozen=True, kw_only=True):
-    """A retried item with the result."""
-
-    item: ItemView
-    result: str
 
 
 @operation("quarantine.list", access=Access.READ, command="quarantine list")

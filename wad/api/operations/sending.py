@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
-from wad.api.views.outbox import EntryView, entry_view
+from wad.api.views.outbox import SendReply, entry_view
 from wad.core.errors import NotFound
 from wad.core.jid import Jid, recipient
 from wad.core.outgoing import (
@@ -146,13 +145,6 @@ class RevokeMessage(Params, frozen=True):
     message: MessageRef
     client_id: ClientId = ""
     wait: Wait = 0
-
-
-class SendReply(msgspec.Struct, frozen=True):
-    """The queued message; `duplicate`: it was queued before under the same client id."""
-
-    message: EntryView
-    duplicate: bool
 
 
 # --- messages ---------------------------------------------------------------------------------------

@@ -6,13 +6,13 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.operations.accounts import Named, Ref
 from wad.api.views.account import AccountView, account_view
+from wad.api.views.session import Arrived, GivenUp, Part
 from wad.core.outgoing import PIECE_LIMIT
 
 Secret = Annotated[str, Meta(description="the passphrase or the key file's content")]
@@ -25,20 +25,6 @@ class Export(Params, frozen=True):
     secret: Secret
 
 
-class Part(msgspec.Struct, frozen=True):
-    """A part of the encrypted file, in base64.  `size`: bytes of the whole file."""
-
-    size: int
-    data: str
-
-
-class GivenUp(msgspec.Struct, frozen=True):
-    """The account after the export.  `aside`: the new name of its session file, which is no longer used."""
-
-    account: AccountView
-    aside: str
-
-
 class SessionPiece(Params, frozen=True):
     """One piece of an encrypted file.  The first request names no upload; its reply does."""
 
@@ -46,13 +32,6 @@ class SessionPiece(Params, frozen=True):
     data: Annotated[bytes, Meta(max_length=PIECE_LIMIT, description="the bytes of this piece")]
     offset: Annotated[int, Meta(ge=0, description="the number of bytes before this piece")] = 0
     upload: Annotated[str, Meta(description="the upload's name, from the first reply")] = ""
-
-
-class Arrived(msgspec.Struct, frozen=True):
-    """The upload's name, and whether the file is complete."""
-
-    upload: str
-    whole: bool
 
 
 class ImportSession(Params, frozen=True):

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
+from wad.api.views.store import CopyProgress
 
 
 class Destination(StrEnum):
@@ -23,14 +23,6 @@ class CopyRequest(Params, frozen=True):
     """The destination of the copy."""
 
     to: Annotated[Destination, Meta(description="the store to fill")] = Destination.FIRESTORE
-
-
-class CopyProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """The progress in documents: `pushed` are written, `waiting` are left, `refused` by Firestore (see the log)."""
-
-    pushed: int
-    waiting: int
-    refused: int
 
 
 @operation("store.copy", access=Access.ADMIN, command="store copy")

@@ -1,4 +1,4 @@
-"""The view of an account in replies, read from the live object without I/O.
+"""The views of an account in replies, read from the live object without I/O.
 
 Unknown values are None, not zero.  A field that was added later has a default, so that wadctl can decode the reply of
 an older daemon; the daemon itself always sets it.
@@ -112,6 +112,13 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int | None
     backfill: BackfillView | None = None
     warnings: tuple[str, ...]
+
+
+class RemovedReply(msgspec.Struct, frozen=True):
+    """The removed account and the directory of its files."""
+
+    account: str
+    path: str
 
 
 def account_view(account: Account) -> AccountView:

@@ -1,4 +1,4 @@
-"""The view of a stored message in replies: everything but the media keys."""
+"""The views of stored messages in replies: everything but the media keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from wad.core.brief import NAME, brief
 from wad.core.content import Contact, Content, LinkPreview, Location, MediaContent, Poll
-from wad.core.message import Ballot, Message, Reaction
+from wad.core.message import Ballot, Message, Reaction, Thread
 from wad.core.text import cut
 
 T = TypeVar("T")
@@ -119,6 +119,32 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     call: CallView | None
     earlier: tuple[VersionView, ...]
     cut: tuple[str, ...]
+
+
+class ThreadPage(msgspec.Struct, frozen=True):
+    """A page of threads, those with the newest messages first; `next` is empty on the last page."""
+
+    threads: list[Thread]
+    next: str
+
+
+class MessagePage(msgspec.Struct, frozen=True):
+    """A page of messages, newest first; `next` is empty on the last page."""
+
+    thread: str
+    messages: list[MessageView]
+    next: str
+
+
+class MessageShown(msgspec.Struct, frozen=True):
+    """A message in full; if that does not fit into a reply, with a piece of its text from the character `at` on.
+
+    `next`: where the next piece of the text begins; None for the last piece.
+    """
+
+    message: MessageView
+    at: int
+    next: int | None
 
 
 def message_view(message: Message) -> MessageView:

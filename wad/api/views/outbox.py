@@ -1,4 +1,4 @@
-"""The view of an outbox entry in replies."""
+"""The views of outbox entries and of uploaded files in replies."""
 
 from __future__ import annotations
 
@@ -26,6 +26,28 @@ class EntryView(msgspec.Struct, frozen=True, kw_only=True):
     wa_id: str
     error_code: str
     error: str
+
+
+class EntryPage(msgspec.Struct, frozen=True):
+    """A page of outbox entries, newest first; `next` is empty on the last page."""
+
+    entries: list[EntryView]
+    next: str
+
+
+class SendReply(msgspec.Struct, frozen=True):
+    """The queued message; `duplicate`: it was queued before under the same client id."""
+
+    message: EntryView
+    duplicate: bool
+
+
+class PieceReply(msgspec.Struct, frozen=True):
+    """The number of received bytes; `sha256`, in hexadecimal, once the file is complete."""
+
+    upload: str
+    received: int
+    sha256: str
 
 
 def entry_view(entry: Entry) -> EntryView:

@@ -176,7 +176,7 @@ def _thread(db: sqlite3.Connection, ident: str) -> tuple[str, Fields | None]:
     if not thread.messages:
         return "", None
     last = row_by_id(db, row[-1], thread.account)
-    fields = thread_fields(thread, "" if last is None else last.first.push_name)
+    fields = thread_fields(thread, "" if last is None else last.original.push_name)
     looked = db.execute(
         "SELECT last_ms, until_ms FROM looked WHERE thread = ?", (ident,)
     ).fetchone()
