@@ -85,11 +85,9 @@ class Recorder:
 
         def note(act: str, ident: str | int, *values: Value) -> bytes | None:
             count = len(columns)
-            old = dict(
-                zip(columns, values[:count] if act != RowAction.INSERT else (), strict=False)
-            )
-            new = dict(
-                zip(columns, values[-count:] if act != RowAction.DELETE else (), strict=False)
+            old = dict(zip(columns, values[:count], strict=True)) if act != RowAction.INSERT else {}
+            new = (
+                dict(zip(columns, values[-count:], strict=True)) if act != RowAction.DELETE else {}
             )
             if act == RowAction.UPDATE:
                 changed = [name for name in columns if not same(old[name], new[name])]
@@ -102,7 +100,7 @@ class Recorder:
         self._db.create_function(f"note_{table}", -1, note)
         old, new = (", ".join(f"{row}.{column}" for column in columns) for row in ("OLD", "NEW"))
         for act, values in (
-            (RowAction.INSERT, f"NEW.{key}"),
+            (RowAction.INSERT, f"NEW.{key}, {new}"),
             (RowAction.UPDATE, f"OLD.{key}, {old}, {new}"),
             (RowAction.DELETE, f"OLD.{key}, {old}"),
         ):
