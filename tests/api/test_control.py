@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_daemon import FakeAccount, FakeDaemon
+from tests.support.waiting import until
 from wad.api.control import connection as conversation
 from wad.api.control import server
 from wad.api.control.peercred import HasOptions, Peer, is_worker
@@ -45,6 +46,8 @@ from wad.core.wire import (
     encode,
 )
 from wadctl.client import Client
+
+pytestmark = pytest.mark.usefixtures("acc_1")
 
 GROUP = "no-such-group"
 
@@ -125,20 +128,6 @@ class Held:
 
 
 @pytest.fixture
-def daemon() -> FakeDaemon:
-    """A daemon with one account."""
-    daemon = FakeDaemon()
-    daemon.accounts.have("acc-1")
-    return daemon
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where it answers."""
-    return tmp_path / "wad.sock"
-
-
-@pytest.fixture
 async def served(daemon: FakeDaemon, path: Path) -> AsyncIterator[Path]:
     """The daemon's control socket, open."""
     async with serve_control(daemon, path, GROUP):
@@ -168,12 +157,6 @@ def changing(daemon: FakeDaemon) -> Held:
     account: FakeAccount = daemon.accounts.find("acc-1")
     account.stop = held.run  # type: ignore[method-assign]
     return held
-
-
-async def until(condition: Any) -> None:
-    """Let the loop turn until it is so."""
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 # --- asking ---------------------------------------------------------------------------------------

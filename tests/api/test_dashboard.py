@@ -14,12 +14,6 @@ from wad.core.connection import State
 from wad.core.session_location import SessionLocation
 
 
-@pytest.fixture
-def daemon() -> FakeDaemon:
-    """An active daemon without accounts."""
-    return FakeDaemon()
-
-
 def ask(daemon: FakeDaemon) -> Document:
     """The document now."""
     return dashboard(daemon)

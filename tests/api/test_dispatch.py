@@ -22,15 +22,9 @@ from wad.core.errors import (
     WadError,
 )
 
+pytestmark = pytest.mark.usefixtures("acc_1")
+
 FIELDS = ("account", "operation", "code")
-
-
-@pytest.fixture
-def daemon() -> FakeDaemon:
-    """A daemon with one account."""
-    daemon = FakeDaemon()
-    daemon.accounts.have("acc-1")
-    return daemon
 
 
 async def ask(daemon: FakeDaemon, name: str, **params: Any) -> Any:

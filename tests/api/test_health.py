@@ -17,12 +17,6 @@ from wad.core.session_location import SessionLocation
 from wad.store.port import SyncStatus
 
 
-@pytest.fixture
-def daemon() -> FakeDaemon:
-    """An active daemon without accounts."""
-    return FakeDaemon()
-
-
 def ask(daemon: FakeDaemon) -> Document:
     """The document now."""
     return health(daemon)

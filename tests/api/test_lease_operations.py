@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from tests.support.daemons import a_daemon
-from tests.support.wadctl_world import Served, served
+from tests.support.wadctl_world import Served, run, served
 from wad.core.lease import Record, Tenure
-from wadctl.__main__ import root
 
 
 @pytest.fixture
@@ -21,12 +19,6 @@ def world(tmp_path: Path) -> Iterator[Served]:
     """A daemon that holds the lease."""
     with served(tmp_path / "wad.sock") as world:
         yield world
-
-
-def run(world: Served, *words: str, stdin: str = "") -> Result:
-    """wadctl in this process, in a pipe."""
-    env = {"WAD_SOCKET": str(world.socket), "NO_COLOR": None, "COLUMNS": None}
-    return CliRunner().invoke(root, ["lease", *words], input=stdin, env=env, prog_name="wadctl")
 
 
 def passive(world: Served, seen: Record | None) -> None:
@@ -39,7 +31,7 @@ def passive(world: Served, seen: Record | None) -> None:
 
 def test_show_says_who_acts_why_and_for_how_long(world: Served) -> None:
     """All that is known of the lease."""
-    out = run(world, "show").stdout
+    out = run(world, "lease", "show").stdout
     assert re.search(r"^valid for +9.5 s without another renewal$", out, re.MULTILINE)
     assert re.search(r"^acquired because +epoch 6 was released$", out, re.MULTILINE)
     assert re.search(r"^stored in +/var/lib/wad/lease.json$", out, re.MULTILINE)
@@ -48,7 +40,7 @@ def test_show_says_who_acts_why_and_for_how_long(world: Served) -> None:
 def test_show_knows_nothing_where_nothing_was_read(world: Served) -> None:
     """Unknown is null."""
     passive(world, None)
-    shown = json.loads(run(world, "show", "--json").stdout)
+    shown = json.loads(run(world, "lease", "show", "--json").stdout)
     assert (shown["mode"], shown["epoch"], shown["acquired_ms"]) == ("passive", None, None)
     assert shown["reason"] == "host-b holds epoch 8, 9.0 s left"
 
@@ -56,7 +48,7 @@ def test_show_knows_nothing_where_nothing_was_read(world: Served) -> None:
 def test_what_another_program_wrote_is_not_taken_for_ours(world: Served) -> None:
     """Its record has no times and no reason of ours."""
     passive(world, Record(holder="host_node", nonce="", epoch=8, ttl=90))
-    shown = json.loads(run(world, "show", "--json").stdout)
+    shown = json.loads(run(world, "lease", "show", "--json").stdout)
     assert (shown["holder"], shown["epoch"], shown["acquire_reason"]) == ("host_node", 8, None)
 
 
@@ -69,21 +61,21 @@ def test_history_lists_holders(world: Served) -> None:
         ),
     ]
     world.do(lambda d: d.leader.tenures.extend(told))
-    lines = run(world, "history").stdout.splitlines()
+    lines = run(world, "lease", "history").stdout.splitlines()
     assert re.match(r"8 +host-a .*epoch 7 was released +- +-$", lines[1])
     assert lines[2].endswith("stopped")
-    assert len(json.loads(run(world, "history", "--limit", "1", "--json").stdout)) == 1
+    assert len(json.loads(run(world, "lease", "history", "--limit", "1", "--json").stdout)) == 1
 
 
 def test_history_of_nobody(world: Served) -> None:
     """It says so."""
-    assert run(world, "history").stdout == "no instance has held the lease yet\n"
+    assert run(world, "lease", "history").stdout == "no instance has held the lease yet\n"
 
 
 def test_release_asks_and_says_for_how_long(world: Served) -> None:
     """Without a terminal there is nobody to ask, and nothing happens."""
-    assert "--yes" in run(world, "release").output
-    done = run(world, "release", "--yes", "--seconds", "5", "--reason", "moving")
+    assert "--yes" in run(world, "lease", "release").output
+    done = run(world, "lease", "release", "--yes", "--seconds", "5", "--reason", "moving")
     assert done.exit_code == 0, done.output
     assert world.daemon.leader.orders == ["let go for an operator (moving), 5 s"]
 
@@ -91,27 +83,27 @@ def test_release_asks_and_says_for_how_long(world: Served) -> None:
 def test_taking_what_another_holds_needs_force(world: Served) -> None:
     """The refusal says who holds it, and what force means is said before it is done."""
     passive(world, Record(holder="host-b", nonce="x", epoch=8, ttl=15))
-    refused = run(world, "take", "--yes")
+    refused = run(world, "lease", "take", "--yes")
     assert refused.exit_code == 5
     assert "host-b holds the lease" in refused.output
     assert "Use it only if the other machine is dead" in " ".join(
-        run(world, "take", "--help").output.split()
+        run(world, "lease", "take", "--help").output.split()
     )
-    assert run(world, "take", "--force", "--yes").exit_code == 0
+    assert run(world, "lease", "take", "--force", "--yes").exit_code == 0
     assert world.daemon.leader.orders == ["take for an operator by force"]
 
 
 def test_taking_what_is_free_needs_none(world: Served) -> None:
     """It ends an order to leave it alone."""
     passive(world, Record(holder="", nonce="", epoch=8, ttl=15))
-    assert run(world, "take", "--yes").exit_code == 0
+    assert run(world, "lease", "take", "--yes").exit_code == 0
     assert world.daemon.leader.orders == ["take for an operator"]
 
 
 def test_taking_back_what_is_just_let_go_needs_none(world: Served) -> None:
     """The record bears this instance's own name until it is released."""
     passive(world, Record(holder="host-a", nonce="x", epoch=8, ttl=15))
-    assert run(world, "take", "--yes").exit_code == 0
+    assert run(world, "lease", "take", "--yes").exit_code == 0
     assert world.daemon.leader.orders == ["take for an operator"]
 
 

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.small_world import World, a_world, until
+from tests.support.small_world import World, a_world
+from tests.support.waiting import until
 from wad.api.context import Context
 from wad.api.dispatch import call
 from wad.api.operation import Access

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import msgspec
 
-from tests.support.small_world import World, a_world, until
+from tests.support.small_world import World, a_world
+from tests.support.waiting import until
 from wad.api.context import Context
 from wad.api.operations.messages import (
     ListThreads,

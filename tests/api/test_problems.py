@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.api.test_metrics import samples
 from tests.audit.test_doctor_rules import HEALTHY
 from tests.support.fake_daemon import FakeAccount, FakeDaemon
-from tests.support.small_world import PATIENT, until
+from tests.support.waiting import TIMEOUT, until
 from wad.api.operations.daemon import NoParams, status
 from wad.api.views.dashboard import dashboard
 from wad.api.views.health import health
@@ -100,7 +100,7 @@ class World:
 
     async def settle(self) -> None:
         """Until the loops have failed."""
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while len(self.daemon.loops.failing) < len(self._tasks):
                 await asyncio.sleep(0)
 

@@ -17,12 +17,6 @@ from wad.core.errors import AnotherDaemon, BadConfig, Conflict, StateUnwritable
 GROUP = grp.getgrgid(os.getgid()).gr_name
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the socket shall be."""
-    return tmp_path / "wad.sock"
-
-
 def connect(path: Path) -> int:
     """The error number of a connect, 0 for none."""
     with socket.socket(socket.AF_UNIX) as sock:

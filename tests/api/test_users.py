@@ -23,7 +23,7 @@ from tests.support.firebase import (
     b64,
     user_claims,
 )
-from tests.support.http_client import Reply, ask
+from tests.support.http_client import ask, pair
 from tests.support.serving import serve_http
 from wad.api.callers.keys import Fetched, Keys, fetch
 from wad.core.connection import State
@@ -73,11 +73,6 @@ async def a_site(
 def user(**changes: Any) -> str:
     """The id token of somebody who signed in."""
     return Signer().token(user_claims(NOW, **changes))
-
-
-async def pair(port: int, token: str) -> Reply:
-    """Something for administrators."""
-    return await ask(port, "/api/whatsapp/regenerate-qr/acc-1", "POST", token=token)
 
 
 async def test_a_signed_in_user_may_look(keys: KeyServer) -> None:

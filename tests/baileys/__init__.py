@@ -28,7 +28,7 @@ from tests.whatsapp import Account, WhatsApp
 
 _HERE = Path(__file__).parent
 _MANIFEST = ("package.json", "package-lock.json")
-_PATIENT = 30.0
+_TIMEOUT = 30.0
 _INSTALLING = 300.0
 
 
@@ -71,7 +71,7 @@ class Backend:
         """The next event of this name; what comes before it is passed over."""
         assert self.process.stdout is not None
         try:
-            async with asyncio.timeout(_PATIENT):
+            async with asyncio.timeout(_TIMEOUT):
                 while line := await self.process.stdout.readline():
                     self.said.append(json.loads(line))
                     if self.said[-1]["event"] == event:
@@ -101,7 +101,7 @@ class Backend:
         """Stop it, as a service is stopped: what it has to write is written."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        await asyncio.wait_for(self.process.wait(), _PATIENT)
+        await asyncio.wait_for(self.process.wait(), _TIMEOUT)
 
 
 @asynccontextmanager

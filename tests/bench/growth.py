@@ -329,7 +329,7 @@ async def reconnects() -> Sequence[Figure]:
     Here every login counts as lasting: a daemon would end the worker after the third short connection in a row.
     """
     with tempfile.TemporaryDirectory() as directory:
-        async with a_real_world(Path(directory), patience=STEADY) as world, world.lead():
+        async with a_real_world(Path(directory), delays=STEADY) as world, world.lead():
             line = await world.line()
             weights = []
             for drops in (0, _WARM, _DROPS - _WARM):

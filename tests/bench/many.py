@@ -24,7 +24,7 @@ from tests.support.daemons import Daemon
 
 _COUNTS: Final = (10, 100, 300)
 _AT_ONCE: Final = 4  # accounts that are paired at the same time
-_PATIENCE: Final = 600.0
+_TIMEOUT: Final = 600.0
 _RATE: Final = 200.0  # texts a second
 _OUTAGE: Final = 20.0  # seconds
 _TTL: Final = {"WAD_LEASE_TTL": "15", "WAD_LEASE_RENEW_EVERY": "5", "WAD_LEASE_MARGIN": "3"}
@@ -81,7 +81,7 @@ class World:
         """Wait until every account is connected, at WhatsApp and in the daemon."""
         states: dict[str, int] = {}
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 while (await self.server.ask("online"))["online"] < self.accounts:
                     await asyncio.sleep(0.2)
                 while (states := await self.states()) != {"connected": self.accounts}:
@@ -254,7 +254,7 @@ async def _soak(world: World, seconds: float) -> list[Figure]:
     receiving = await _while(world, receive())
     sent = await world.server.ask("sent")
     begun = time.monotonic()
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(_TIMEOUT):
         while await world.server.ask("unreceipted"):
             await asyncio.sleep(0.5)
         while (stored := await world.messages() - first) < sent:

@@ -16,7 +16,8 @@ from tests.flow.test_moving import SECRET, imported
 from tests.support import baileys_session as sample
 from tests.support.daemons import a_daemon
 from tests.support.http_client import ask
-from tests.support.small_world import a_world, until
+from tests.support.small_world import a_world
+from tests.support.waiting import until
 from wad.core.baileys import ImportOptions
 from wad.core.errors import BadInput
 from wad.core.token import Role, named

@@ -37,14 +37,14 @@ from wad.core.connection import (
 )
 from wad.core.errors import Conflict
 
-PATIENCE = RetryDelays(base=1, cap=60)
+DELAYS = RetryDelays(base=1, cap=60)
 
 
 def after(*events: Input, status: Status | None = None, now: float = 100.0) -> Status:
     """The status after these events, all at one time."""
     status = status or Status()
     for event in events:
-        status = step(status, event, now, 0.5, PATIENCE)
+        status = step(status, event, now, 0.5, DELAYS)
     return status
 
 
@@ -110,12 +110,12 @@ def test_an_outage_of_any_length_is_reconnecting() -> None:
     status = CONNECTED
     now = 100.0
     for _ in range(1000):
-        status = step(status, Ended("no network"), now, 0.99, PATIENCE)
+        status = step(status, Ended("no network"), now, 0.99, DELAYS)
         assert status.state is State.RECONNECTING
         assert status.retry_at is not None
-        assert status.retry_at - now <= PATIENCE.cap
+        assert status.retry_at - now <= DELAYS.cap
         now = status.retry_at
-        status = step(status, Due(), now, 0.5, PATIENCE)
+        status = step(status, Due(), now, 0.5, DELAYS)
         assert status.worker
     assert status.paired
 
@@ -128,29 +128,29 @@ def test_a_lost_connection_keeps_its_worker() -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "patience"),
+    ("events", "timeout"),
     [
-        ((Begin(paired=True),), PATIENCE.library),
-        ((Begin(paired=True), Connected(), Lost("gone")), PATIENCE.library),
-        ((Begin(paired=False), Pair(999, paired=False)), PATIENCE.library),
-        ((Begin(paired=False), Pair(999, paired=False), QrShown("code")), PATIENCE.code),
-        ((Begin(paired=False), Pair(999, paired=False), Paired()), PATIENCE.library),
+        ((Begin(paired=True),), DELAYS.library),
+        ((Begin(paired=True), Connected(), Lost("gone")), DELAYS.library),
+        ((Begin(paired=False), Pair(999, paired=False)), DELAYS.library),
+        ((Begin(paired=False), Pair(999, paired=False), QrShown("code")), DELAYS.code),
+        ((Begin(paired=False), Pair(999, paired=False), Paired()), DELAYS.library),
     ],
 )
-def test_a_worker_that_gets_nowhere_is_replaced(events: tuple[Input, ...], patience: float) -> None:
+def test_a_worker_that_gets_nowhere_is_replaced(events: tuple[Input, ...], timeout: float) -> None:
     """Dialling, reconnecting, fetching a code or the next one, logging in: each has a timeout."""
     status = after(*events)
-    assert after(Due(), status=status, now=99.9 + patience).worker
-    status = after(Due(), status=status, now=100 + patience)
+    assert after(Due(), status=status, now=99.9 + timeout).worker
+    status = after(Due(), status=status, now=100 + timeout)
     assert (status.worker, status.qr) == (False, "")
-    assert after(Ended("killed"), Due(), status=status, now=100 + patience).worker
+    assert after(Ended("killed"), Due(), status=status, now=100 + timeout).worker
 
 
 def test_the_library_telling_of_its_tries_gains_it_no_time() -> None:
     """The deadline counts from the first loss."""
     status = after(Lost("gone"), status=CONNECTED)
     status = after(Lost("still gone"), status=status, now=150)
-    assert not after(Due(), status=status, now=100 + PATIENCE.library).worker
+    assert not after(Due(), status=status, now=100 + DELAYS.library).worker
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_laws_of_the_machine(events: list[tuple[Input, float]], chance: float) -
         now += pause
         before = status
         try:
-            status = step(status, event, now, chance, PATIENCE)
+            status = step(status, event, now, chance, DELAYS)
         except Conflict:
             assert isinstance(event, Pair | Restart)
             continue
@@ -275,7 +275,7 @@ def test_laws_of_the_machine(events: list[tuple[Input, float]], chance: float) -
         ), "only what is connected can settle, and only failures are forgotten"
         assert status.launched_at is None or status.worker, "what was launched is wanted"
         if status.attempts < before.attempts and status.state in WORKING:
-            lasted = before.state is State.CONNECTED and now - before.since >= PATIENCE.stable
+            lasted = before.state is State.CONNECTED and now - before.since >= DELAYS.stable
             assert lasted or isinstance(event, Begin | Pair | Restart | QrShown), (
                 "only a stable minute, or a person, makes failures forgotten"
             )

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.small_world import World, a_world, until
+from tests.support.small_world import World, a_world
+from tests.support.waiting import until
 from wad.core import connection
 from wad.core.connection import (
     Banned,
@@ -41,7 +42,7 @@ from wad.core.errors import Conflict, StateUnwritable
 from wad.flow.accounts.account import Account
 from wad.state.account_dir import AccountDir
 
-PATIENCE = RetryDelays(base=1, cap=60)
+DELAYS = RetryDelays(base=1, cap=60)
 BOOT_MS = 1_769_000_000_000
 VERSION = "1.0"
 
@@ -63,7 +64,7 @@ class Machine:
             case Pair():
                 event = replace(event, until=self.now + 600, paired=self.paired)
         try:
-            self.status = step(self.status, event, self.now, 0.5, PATIENCE)
+            self.status = step(self.status, event, self.now, 0.5, DELAYS)
         except Conflict:
             return
         match event:

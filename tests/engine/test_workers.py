@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_world import PATIENT, until
+from tests.support.waiting import TIMEOUT, until
 from wad.core import connection, wire
 from wad.core.errors import EngineFailure, TimedOut
 from wad.core.jid import Jid
@@ -272,7 +272,7 @@ async def test_after_any_error_the_workers_end_is_reported(
     monkeypatch.setattr(NeonizeWorker, part, fail)
     async with a_worker(tmp_path, log_out="'hang'") as worker:
         asking = asyncio.ensure_future(worker.log_out())
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             await asyncio.sleep(0)
             if part == "_report_damage":
                 await worker.stop(0)
@@ -305,7 +305,7 @@ async def test_a_probe_that_fails_unexpectedly_is_made_again(
     worker = NeonizeWorker(
         AccountDir(tmp_path), process, reader, writer, lambda report: None, options, None
     )
-    async with asyncio.timeout(PATIENT):
+    async with asyncio.timeout(TIMEOUT):
         assert "did not answer" in await worker.ended
         await writer.wait_closed()
     assert (loops.counts["probe", tmp_path.name].faults, tries) == (1, 2)

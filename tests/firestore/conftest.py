@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from tests.firestore.emulator import an_emulator, find, warm_up
+from tests.firestore.stores import Console
 from wad.store.firestore.client.access import FirestoreAccess
 
 _PROJECTS: Final = itertools.count(1)
@@ -27,3 +28,11 @@ def emulator() -> Iterator[int]:
 def access(emulator: int) -> FirestoreAccess:
     """An empty database of the test's own."""
     return FirestoreAccess(project=f"demo-{next(_PROJECTS)}", emulator=f"127.0.0.1:{emulator}")
+
+
+@pytest.fixture
+def console(access: FirestoreAccess) -> Iterator[Console]:
+    """Access to Firestore without wad."""
+    console = Console(access)
+    yield console
+    console.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.firestore.proxy import Proxy, a_proxy
-from tests.support.daemons import PATIENT, Daemon
+from tests.support.daemons import TIMEOUT, Daemon
 from wad.store.firestore.client.access import FirestoreAccess
 
 TERMS: Final = {
@@ -40,7 +40,7 @@ class Machine:
         """Wait until the machine is active, or passive."""
         shown: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(PATIENT):
+            async with asyncio.timeout(TIMEOUT):
                 while (shown := await self.lease())["mode"] != mode:
                     await asyncio.sleep(0.02)
         except TimeoutError:
@@ -49,7 +49,7 @@ class Machine:
 
     async def until_holder(self, holder: str | None) -> None:
         """Wait until the machine reports this holder of the lease; None: no holder."""
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while (await self.lease())["holder"] != holder:
                 await asyncio.sleep(0.02)
 

@@ -18,7 +18,7 @@ from tests.support.daemons import free_port
 from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore, Snapshot
 
-_PATIENT: Final = 60.0
+_TIMEOUT: Final = 60.0
 
 
 def find() -> Path:
@@ -51,7 +51,7 @@ def an_emulator(script: Path) -> Iterator[int]:
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + _PATIENT
+    deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise AssertionError(f"the emulator ended with {process.returncode}")
@@ -62,7 +62,7 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> None:
                     return
         except OSError:
             time.sleep(0.05)
-    raise AssertionError(f"the emulator did not answer within {_PATIENT:g} s")
+    raise AssertionError(f"the emulator did not answer within {_TIMEOUT:g} s")
 
 
 async def warm_up(access: FirestoreAccess) -> None:

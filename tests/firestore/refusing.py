@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from itertools import chain
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final
 
 import grpc
 from google.cloud.firestore_v1.types.firestore import RunAggregationQueryRequest, RunQueryRequest
 
-_SERVICE: Final = "/google.firestore.v1.Firestore/"
+from tests.firestore.grpc_proxy import Observer, Refusal, a_grpc_proxy
+
 _DESCENDING: Final = 2  # StructuredQuery.Direction
 LINK: Final = (
     "https://console.firebase.google.com/v1/r/project/demo/firestore/indexes?create_exemption=Cg"
 )
-
-
-class Refusal(NamedTuple):
-    """The error that is returned instead."""
-
-    code: grpc.StatusCode
-    why: str
 
 
 Judge = Callable[[str, bytes], Refusal | None]
@@ -66,48 +58,14 @@ def _directions(name: str, request: bytes) -> list[int]:
     ]
 
 
-class _Passing(grpc.GenericRpcHandler):  # type: ignore[misc]
-    def __init__(self, channel: Any, judge: Judge) -> None:
-        self._channel = channel
+class _Refusing(Observer):
+    def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
-    def service(self, details: Any) -> Any:
-        """The handler of one method."""
-        name = details.method.removeprefix(_SERVICE)
-
-        def serve(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-            first = next(requests)
-            refusal = self._judge(name, first)
-            if refusal is not None:
-                context.abort(refusal.code, refusal.why)
-            onward = self._channel.stream_stream(details.method)
-            told = [pair for pair in context.invocation_metadata() if not pair[0].startswith(":")]
-            answers = onward(_until_hung_up(chain([first], requests)), metadata=told)
-            context.add_callback(answers.cancel)
-            try:
-                yield from answers
-            except grpc.RpcError as error:
-                context.abort(error.code(), error.details())
-
-        return grpc.stream_stream_rpc_method_handler(serve)
+    def called(self, name: str, first: bytes) -> Refusal | None:
+        return self._judge(name, first)
 
 
-def _until_hung_up(requests: Iterator[bytes]) -> Iterator[bytes]:
-    with suppress(grpc.RpcError):
-        yield from requests
-
-
-@contextmanager
-def refusing(target: str, judge: Judge) -> Iterator[str]:
+def refusing(target: str, judge: Judge) -> AbstractContextManager[str]:
     """HOST:PORT of a proxy that forwards to `target` what is not refused."""
-    with (
-        grpc.insecure_channel(target) as channel,
-        ThreadPoolExecutor(max_workers=32) as pool,
-    ):
-        server = grpc.server(pool, handlers=[_Passing(channel, judge)])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        try:
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.stop(grace=0).wait()
+    return a_grpc_proxy(target, _Refusing(judge))

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tests.contracts.world import ANN_THREAD, EPOCH
+from tests.support.waiting import until
 from wad.lib.clock import Clock, SystemClock
 from wad.lib.loops import Loops
 from wad.store.firestore.client.access import FirestoreAccess
@@ -14,6 +16,9 @@ from wad.store.firestore.client.database import Client, Firestore
 from wad.store.firestore.store import FirestoreStore
 
 LEASE: Final = "wa_metrics/longrun/locks/wa_connection"
+
+MESSAGES: Final = f"threads/{ANN_THREAD}/messages"
+"""The messages of Ann's thread."""
 
 Document = dict[str, Any]
 
@@ -42,6 +47,21 @@ async def a_store(
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def leading(
+    access: FirestoreAccess,
+    directory: Path,
+    who: str = "here",
+    epoch: int = EPOCH,
+    queued: list[str] | None = None,
+) -> AsyncIterator[FirestoreStore]:
+    """The store of a machine that holds the lease.  `queued` gets the accounts for which entries are queued."""
+    accounts = [] if queued is None else queued
+    async with a_store(access, directory, who) as store, store.lead(epoch, accounts.append):
+        await until(lambda: store._pusher.epoch == epoch, "the first push")
+        yield store
 
 
 class Console:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from tests.contracts.world import ACC, ANN_THREAD, BOB, NOON, arrival
+from tests.firestore.audits import ask, audited, run
 from tests.firestore.legacy_documents import (
     a_thread,
     everything_wrong,
@@ -21,51 +18,15 @@ from tests.firestore.legacy_documents import (
     put,
 )
 from tests.firestore.refusing import LINK, denied, no_descending_index, no_index, refusing
-from tests.firestore.stores import Console
-from tests.firestore.test_push import leading
-from wad.audit.duplicates import Question, audit_messages, audit_threads
-from wad.audit.firestore.rows import FirestoreRows
-from wad.audit.reports import MessagesReport, ThreadsReport
+from tests.firestore.stores import Console, leading
+from wad.audit.duplicates import Question
 from wad.lib.clock import SystemClock
 from wad.store.firestore.client.access import FirestoreAccess
-from wad.store.firestore.client.database import Firestore
-from wadctl.__main__ import root
 
 pytestmark = pytest.mark.timeout(180)
 
 NOW = NOON + 60_000
 HOUR = 3_600_000
-
-
-@pytest.fixture
-def console(access: FirestoreAccess) -> Iterator[Console]:
-    """Access to Firestore without wad."""
-    console = Console(access)
-    yield console
-    console.close()
-
-
-def audited(access: FirestoreAccess, question: Question) -> tuple[MessagesReport, ThreadsReport]:
-    """Both audits."""
-    with closing(FirestoreRows(Firestore(access, "audit", 1))) as rows:
-        return audit_messages(rows, question), audit_threads(rows, question)
-
-
-def run(access: FirestoreAccess, directory: Path, *words: str, **environ: str) -> Result:
-    """Run wadctl in this process, configured for this Firestore."""
-    env = {
-        "WAD_STATE_DIR": str(directory), "WAD_STORE_KIND": "firestore", "WAD_CONFIG": None,
-        "GOOGLE_CLOUD_PROJECT": access.project, "FIRESTORE_EMULATOR_HOST": access.emulator,
-        "FIREBASE_SERVICE_ACCOUNT_JSON": None, "GOOGLE_APPLICATION_CREDENTIALS": None,
-    } | environ  # fmt: skip
-    return CliRunner().invoke(root, ["audit", *words], env=env, prog_name="wadctl")
-
-
-def ask(access: FirestoreAccess, directory: Path, *words: str, code: int = 0) -> Any:
-    """The JSON output of a command that ends with this code."""
-    result = run(access, directory, *words, "--json")
-    assert result.exit_code == code, result.output
-    return json.loads(result.stdout)
 
 
 # --- what is read ---------------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ import pytest
 from tests.contracts.world import ACC, ANN, ANN_THREAD, BOB, arrival, contents, queued, sent
 from tests.firestore.daemons import a_machine
 from tests.firestore.proxy import Weather
-from tests.firestore.stores import LEASE, Console, a_store
-from tests.firestore.test_push import leading
+from tests.firestore.stores import LEASE, Console, a_store, leading
 from wad.core.errors import Conflict, Unavailable
 from wad.core.lease import Record
 from wad.store.firestore import copy as copying

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.firestore.counting import Bill, a_counter
-from tests.firestore.test_lease import PATH, a_record, take, wanted
-from tests.support.small_world import until
+from tests.firestore.leases import a_record, take, wanted
+from tests.firestore.stores import LEASE
+from tests.support.waiting import until
 from wad.core import lease
 from wad.core.session_location import SessionLocation
 from wad.store.firestore.client.access import FirestoreAccess
@@ -51,7 +52,7 @@ async def test_the_cost_of_an_exclusive_write(counted: tuple[FirestoreAccess, Bi
     async with a_record(access) as record:
         await take(record, "one", 1)
     firestore = Firestore(access, "test", 1)
-    places = FirestoreSessionRegistry(firestore, PATH, timeout=5)
+    places = FirestoreSessionRegistry(firestore, LEASE, timeout=5)
     bill.clear()
     await places.put(SessionLocation(account="acc-1", instance="a", since_ms=7), epoch=1)
     assert (bill.reads, bill.writes) == (0, 2)

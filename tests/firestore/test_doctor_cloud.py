@@ -6,12 +6,11 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.contracts.world import ANN_THREAD
-from tests.firestore.daemons import Machine, a_machine
+from tests.firestore.daemons import a_machine
 from tests.firestore.legacy_documents import a_thread, of_m, put
 from tests.firestore.proxy import Weather
 from tests.firestore.refusing import denied, no_index, refusing
@@ -22,12 +21,6 @@ from wad.store.firestore.client.access import FirestoreAccess
 pytestmark = pytest.mark.timeout(180)
 
 
-async def examined(machine: Machine) -> dict[str, Any]:
-    """All findings, by id."""
-    done = await machine.daemon.wadctl("doctor", "--json", "--full", timeout=100)
-    return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
-
-
 async def test_an_active_and_a_passive_machine(tmp_path: Path, access: FirestoreAccess) -> None:
     """An emulator is reported; a standby is distinguished from a fault."""
     async with a_machine(tmp_path, access, "a") as a, a_machine(tmp_path, access, "b") as b:
@@ -35,7 +28,7 @@ async def test_an_active_and_a_passive_machine(tmp_path: Path, access: Firestore
         await a.until_mode("active")
         await b.daemon.start()
         await b.until_holder("a")
-        active, standby = await examined(a), await examined(b)
+        active, standby = await a.daemon.doctor("--full"), await b.daemon.doctor("--full")
     assert active["lock"]["outcome"] == "PASS"
     assert (active["firestore"]["outcome"], standby["firestore"]["outcome"]) == ("WARN", "WARN")
     assert "mode emulator" in active["firestore"]["evidence"]
@@ -48,7 +41,7 @@ async def test_firestore_cannot_be_reached(tmp_path: Path, access: FirestoreAcce
         machine.proxy.weather = Weather.REFUSED
         await machine.daemon.start()
         await machine.until_mode("passive")
-        checks = await examined(machine)
+        checks = await machine.daemon.doctor("--full")
     assert checks["firestore"]["outcome"] == "FAIL"
     assert "cannot read the lease" in checks["firestore"]["evidence"]
     assert checks["firestore"]["fix"][0] == "getent hosts 127.0.0.1"
@@ -62,7 +55,7 @@ async def test_invalid_credentials(tmp_path: Path, access: FirestoreAccess) -> N
         "FIRESTORE_EMULATOR_HOST": "",
     }
     async with a_machine(tmp_path, access, "a", environ=environ) as machine:
-        checks = await examined(machine)
+        checks = await machine.daemon.doctor("--full")
     assert checks["firestore"]["outcome"] == "FAIL"
     assert "client_email" in checks["firestore"]["evidence"]
     assert "secret" not in json.dumps(checks)
@@ -78,7 +71,7 @@ async def test_a_service_account_without_permissions(
         async with a_machine(tmp_path, there, "a", environ=environ) as machine:
             await machine.daemon.start()
             await machine.until_mode("passive")
-            checks = await examined(machine)
+            checks = await machine.daemon.doctor("--full")
     assert checks["firestore"]["outcome"] == "FAIL"
     assert "denies access" in checks["firestore"]["evidence"]
     assert "roles/datastore.user" in checks["firestore"]["fix"][1]
@@ -95,12 +88,12 @@ async def test_firestore_is_audited(tmp_path: Path, access: FirestoreAccess) -> 
     async with a_machine(tmp_path, access, "a", environ=environ) as machine:
         await machine.daemon.start()
         await machine.until_mode("active")
-        checks = await examined(machine)
+        checks = await machine.daemon.doctor("--full")
         assert checks["duplicates"]["outcome"] == "FAIL"
         assert checks["duplicates"]["fix"][-1] == "wadctl audit repair --apply"
         mended = await machine.daemon.wadctl("audit", "repair", "--apply")
         assert mended.returncode == 0, mended
-        assert (await examined(machine))["duplicates"]["outcome"] == "PASS"
+        assert (await machine.daemon.doctor("--full"))["duplicates"]["outcome"] == "PASS"
 
 
 async def test_a_missing_index(tmp_path: Path, access: FirestoreAccess) -> None:
@@ -111,6 +104,6 @@ async def test_a_missing_index(tmp_path: Path, access: FirestoreAccess) -> None:
         async with a_machine(tmp_path, there, "a", environ=environ) as machine:
             await machine.daemon.start()
             await machine.until_mode("active")
-            checks = await examined(machine)
+            checks = await machine.daemon.doctor("--full")
     assert (checks["duplicates"]["outcome"], checks["lock"]["outcome"]) == ("FAIL", "PASS")
     assert checks["duplicates"]["fix"][0].startswith("firebase deploy --only firestore:indexes")

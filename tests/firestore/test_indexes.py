@@ -15,10 +15,10 @@ import pytest
 from google.cloud.firestore_v1.base_query import BaseQuery
 
 from tests.contracts.world import ACC, ANN_THREAD, EPOCH, NOON, arrival, queued, sent
+from tests.firestore.audits import audited
+from tests.firestore.leases import a_record
 from tests.firestore.stores import LEASE, Console, a_store
-from tests.firestore.test_audit import audited
-from tests.firestore.test_lease import a_record
-from tests.support.small_world import until
+from tests.support.waiting import until
 from wad.audit.duplicates import Question
 from wad.audit.firestore.repair import FirestoreRepairs
 from wad.audit.rows import Range

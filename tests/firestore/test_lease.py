@@ -3,60 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from google.cloud import firestore
 
+from tests.firestore.leases import TERMS, a_leader, a_record, take, wanted
 from tests.firestore.proxy import Weather, a_proxy
 from tests.firestore.reference import Reference
-from tests.flow.test_leader import Reigns, running
-from tests.support.small_world import until
+from tests.firestore.stores import LEASE
+from tests.support.leaders import Reigns, running
+from tests.support.waiting import until
 from wad.core import lease
 from wad.core.errors import Conflict, NotFound, Unavailable
-from wad.core.lease import Act, LeaseTerms, Record, Seen
-from wad.flow.event_bus import Bus
-from wad.flow.leadership.leader import Leader
-from wad.lib.clock import SystemClock
+from wad.core.lease import Act, Record, Seen
 from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Firestore
 from wad.store.firestore.lease.fence import Fence
 from wad.store.firestore.lease.record import FirestoreLease
-
-PATH = "wa_metrics/longrun/locks/wa_connection"
-TERMS = LeaseTerms(ttl=5.0, renew_every=0.5, margin=1.0)
-
-
-@asynccontextmanager
-async def a_record(
-    access: FirestoreAccess, *, timeout: float = 2.0
-) -> AsyncIterator[FirestoreLease]:
-    """A connection of its own to the lease."""
-    record = FirestoreLease(Firestore(access, "lease", 2), PATH, SystemClock(), timeout=timeout)
-    try:
-        yield record
-    finally:
-        record.close()
-
-
-@asynccontextmanager
-async def a_leader(access: FirestoreAccess, name: str) -> AsyncIterator[Leader]:
-    """A leader with a connection of its own."""
-    async with a_record(access, timeout=1.0) as record:
-        clock = SystemClock()
-        yield Leader(
-            record, name, name, TERMS, clock, Bus(clock), floor=0, on_renewed=lambda seconds: None
-        )
 
 
 async def document(access: FirestoreAccess) -> dict[str, Any]:
     """The lease document as it is stored; empty if there is none."""
     firestore = Firestore(access, "test", 1)
     try:
-        snapshot = await firestore.call(lambda client: client.document(PATH).get())
+        snapshot = await firestore.call(lambda client: client.document(LEASE).get())
         return snapshot.to_dict() or {}
     finally:
         firestore.close()
@@ -67,28 +39,16 @@ async def put(access: FirestoreAccess, fields: dict[str, Any] | None) -> None:
     firestore = Firestore(access, "test", 1)
     try:
         if fields is None:
-            await firestore.call(lambda client: client.document(PATH).delete())
+            await firestore.call(lambda client: client.document(LEASE).delete())
         else:
-            await firestore.call(lambda client: client.document(PATH).set(fields, merge=True))
+            await firestore.call(lambda client: client.document(LEASE).set(fields, merge=True))
     finally:
         firestore.close()
-
-
-def wanted(holder: str, epoch: int, **fields: Any) -> Record:
-    """A record to write."""
-    return Record(holder=holder, nonce=holder, epoch=epoch, ttl=15, **fields)
 
 
 def in_ms(seconds: float) -> int:
     """A time by this machine's clock, which is also the emulator's."""
     return round((datetime.now(UTC) + timedelta(seconds=seconds)).timestamp() * 1000)
-
-
-async def take(record: FirestoreLease, holder: str, epoch: int) -> str:
-    """Acquire the lease."""
-    seen = await record.read()
-    assert seen is not None
-    return await record.write(wanted(holder, epoch), seen.version)
 
 
 # --- compare and set ------------------------------------------------------------------------------
@@ -228,7 +188,7 @@ async def answered(record: FirestoreLease) -> bool:
 
 async def exclusive(access: FirestoreAccess, epoch: int, *, account: str = "acc") -> None:
     """Make one fenced write."""
-    firestore, fence = Firestore(access, "test", 1), Fence(PATH)
+    firestore, fence = Firestore(access, "test", 1), Fence(LEASE)
 
     def work(client: Any) -> None:
         batch = client.batch()

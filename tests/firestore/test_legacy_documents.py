@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,8 @@ from tests.contracts.world import (
     wa_id,
 )
 from tests.firestore.counting import a_counter
-from tests.firestore.stores import Console, Document, a_store
-from tests.firestore.test_push import MESSAGES, leading
-from tests.support.small_world import until
+from tests.firestore.stores import MESSAGES, Console, Document, a_store, leading
+from tests.support.waiting import until
 from wad.core.change import PutMessage
 from wad.core.content import Content, MediaContent, MessageKind
 from wad.core.event import ReceiptMark
@@ -41,14 +39,6 @@ from wad.core.jid import ThreadId
 from wad.store.firestore.client.access import FirestoreAccess
 
 GROUP_THREAD = str(ThreadId.make(ACC, GROUP))
-
-
-@pytest.fixture
-def console(access: FirestoreAccess) -> Iterator[Console]:
-    """Access to Firestore without wad."""
-    console = Console(access)
-    yield console
-    console.close()
 
 
 def at(number: int) -> datetime:

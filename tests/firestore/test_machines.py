@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.contracts.world import ACC, ANN_THREAD, CLAIMED, EPOCH, arrival, queued
 from tests.firestore.stores import LEASE, Console, Document
-from tests.support.small_world import until
+from tests.support.waiting import until
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claim
 from wad.lib.clock import SystemClock
@@ -25,13 +25,6 @@ from wad.store.firestore.store import FirestoreStore
 from wad.store.firestore.sync import machines, retired_machines
 
 NAME = "box"
-
-
-@pytest.fixture
-def console(access: FirestoreAccess) -> Iterator[Console]:
-    console = Console(access)
-    yield console
-    console.close()
 
 
 @asynccontextmanager

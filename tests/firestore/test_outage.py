@@ -15,7 +15,7 @@ from google.auth.exceptions import RefreshError
 from tests.contracts.world import ACC, ANN_THREAD, EPOCH, arrival, one_thread, wa_id
 from tests.firestore.proxy import Proxy, Weather, a_proxy
 from tests.firestore.stores import Console, a_store
-from tests.support.small_world import until
+from tests.support.waiting import until
 from wad.core.errors import BadConfig, Unavailable, WadError
 from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore, pause_after

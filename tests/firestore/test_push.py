@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,9 +38,9 @@ from tests.contracts.world import (
     text,
     wa_id,
 )
-from tests.firestore.stores import Console, a_store
+from tests.firestore.stores import MESSAGES, Console, a_store, leading
 from tests.firestore.test_fields import of_a_function
-from tests.support.small_world import until
+from tests.support.waiting import until
 from wad.core.auto_reply import AutoReply
 from wad.core.change import PutAlias, PutChat
 from wad.core.errors import Conflict, Fenced, Unavailable
@@ -56,32 +56,6 @@ from wad.store.firestore.store import FirestoreStore
 from wad.store.firestore.sync.change_log import FACTS, Dirty, KeyKind, put
 from wad.store.firestore.sync.outbox_listener import OutboxListener
 from wad.store.sqlite.messages import insert_entry
-
-MESSAGES = f"threads/{ANN_THREAD}/messages"
-
-
-@pytest.fixture
-def console(access: FirestoreAccess) -> Iterator[Console]:
-    """Access to Firestore without wad."""
-    console = Console(access)
-    yield console
-    console.close()
-
-
-@asynccontextmanager
-async def leading(
-    access: FirestoreAccess,
-    directory: Path,
-    who: str = "here",
-    epoch: int = EPOCH,
-    queue: list[str] | None = None,
-) -> AsyncIterator[FirestoreStore]:
-    """The store of a machine that holds the lease."""
-    heard = [] if queue is None else queue
-    async with a_store(access, directory, who) as store, store.lead(epoch, heard.append):
-        await until(lambda: store._pusher.epoch == epoch)
-        yield store
-
 
 # --- documents ----------------------------------------------------------------------------------
 
@@ -499,7 +473,7 @@ async def test_a_functions_entry_is_taken_and_sent(
 ) -> None:
     """It wakes its account's sender; its optimistic message has a Timestamp from then on."""
     heard: list[str] = []
-    async with leading(access, tmp_path, queue=heard) as store:
+    async with leading(access, tmp_path, queued=heard) as store:
         await a_proxy_send(console)
         await until(lambda: heard == [ACC])
         entry = await store.next_entry(ACC)
@@ -526,7 +500,7 @@ async def test_entries_queued_meanwhile_are_taken_in_order(
         await a_proxy_send(console, f"r{number}", createdAt=at)
     heard: list[str] = []
     order = []
-    async with leading(access, tmp_path, queue=heard) as store:
+    async with leading(access, tmp_path, queued=heard) as store:
         await until(lambda: len(heard) == 3)
         while (entry := await store.next_entry(ACC)) is not None:
             order.append(entry.id)
@@ -557,7 +531,7 @@ async def test_an_entry_that_is_corrected_while_it_is_rejected_is_sent(
 
     monkeypatch.setattr(OutboxListener, "_reject", late)
     await a_proxy_send(console, payload={"image": {"url": "http://x"}})
-    async with leading(access, tmp_path, queue=heard) as store:
+    async with leading(access, tmp_path, queued=heard) as store:
         await until(lambda: heard == [ACC])
         assert (await console.there("outbox/r1"))["status"] == "queued"
         assert await store.next_entry(ACC) is not None
@@ -568,7 +542,7 @@ async def test_an_optimistic_message_in_another_thread_is_deleted(
 ) -> None:
     """The function wrote it under the LID; it is one message, under the number."""
     heard: list[str] = []
-    async with leading(access, tmp_path, queue=heard) as store:
+    async with leading(access, tmp_path, queued=heard) as store:
         await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN))])
         await a_proxy_send(console, threadId=ANN_LID_THREAD, toJid=str(ANN_LID))
         await until(lambda: heard == [ACC])

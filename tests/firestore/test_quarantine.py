@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,9 +13,9 @@ import pytest
 from google.cloud.firestore_v1.types import CommitRequest
 
 from tests.contracts.world import ACC, ANN_THREAD, EPOCH, arrival, queued
-from tests.firestore.stores import LEASE, Console, a_store
+from tests.firestore.stores import LEASE, Console, a_store, leading
 from tests.firestore.values import Value
-from tests.support.small_world import until
+from tests.support.waiting import until
 from wad.core.errors import BadInput, Conflict, NotFound
 from wad.core.message import MessageStatus
 from wad.core.outbox import Claim, Claimed
@@ -36,13 +34,6 @@ pytestmark = pytest.mark.timeout(180)
 _THREAD: Final = ANN_THREAD
 _TO: Final = ANN_THREAD.partition("__")[2]
 _FAR: Final = "projects/other/databases/(default)/documents/users/u1"
-
-
-@pytest.fixture
-def console(access: FirestoreAccess) -> Iterator[Console]:
-    console = Console(access)
-    yield console
-    console.close()
 
 
 def text(value: str) -> Any:
@@ -100,17 +91,6 @@ def entry(**fields: Any) -> dict[str, Any]:
     return {**plain, **fields}
 
 
-@asynccontextmanager
-async def leading(
-    access: FirestoreAccess, directory: Path
-) -> AsyncIterator[tuple[FirestoreStore, list[str]]]:
-    """A store that holds the lease, and the accounts for which entries were queued."""
-    news: list[str] = []
-    async with a_store(access, directory) as store, store.lead(EPOCH, news.append):
-        await until(lambda: store._pusher.epoch == EPOCH, "the first look")
-        yield store, news
-
-
 async def the_item(store: FirestoreStore) -> str:
     (item,) = await store.quarantine.items()
     return item.id
@@ -163,7 +143,7 @@ async def test_invalid_entries_block_nothing(
     idents = {kind: f"a{place:02}" for place, kind in enumerate(kinds)}
     for kind, fields in kinds.items():
         await write(access, f"outbox/{idents[kind]}", entry(**fields))
-    async with leading(access, tmp_path) as (store, _):
+    async with leading(access, tmp_path) as store:
         await write(access, "outbox/good", entry(clientMessageId=text("c1")))
         async with asyncio.timeout(60):
             while await store.entry("good") is None:
@@ -209,7 +189,7 @@ async def test_claims_that_stay_hide_no_abandoned_one(
     for ident in ("b1", "b2", "b3"):
         await write(access, f"outbox/{ident}", {**claimed, "leaseUntil": alive})
     await write(access, "outbox/z", claimed)
-    async with leading(access, tmp_path) as (store, _):
+    async with leading(access, tmp_path) as store:
         async with asyncio.timeout(60):
             while (await fields_of(access, "outbox/z"))["status"] != "uncertain":
                 await asyncio.sleep(0.1)
@@ -224,7 +204,8 @@ async def test_an_entry_is_retried_once_it_is_mended(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     await write(access, "outbox/bad", entry(toJid=number(7)))
-    async with leading(access, tmp_path) as (store, news):
+    news: list[str] = []
+    async with leading(access, tmp_path, queued=news) as store:
         await until(lambda: store.quarantine.count == 1, "the quarantine")
         ident = await the_item(store)
         shown = await store.quarantine.show(ident)
@@ -308,7 +289,8 @@ async def test_an_entry_without_room_for_a_claim_has_failed(
     ballast = {"ballast": text("x" * 1_048_200)}
     await write(access, "outbox/big", entry(**ballast))
     claim = Claimed(Claim("here", EPOCH), b"s")
-    async with leading(access, tmp_path) as (store, news):
+    news: list[str] = []
+    async with leading(access, tmp_path, queued=news) as store:
         await until(lambda: news == [ACC], "the entry")
         with pytest.raises(Conflict, match="failed"):
             await store.settle("big", claim, epoch=EPOCH)
@@ -349,7 +331,7 @@ async def test_a_text_too_long_for_firestore_is_refused_at_once(
 ) -> None:
     """Before it is queued."""
     large = msgspec.structs.replace(queued(), content=Text("x" * 1_100_000))
-    async with leading(access, tmp_path) as (store, _):
+    async with leading(access, tmp_path) as store:
         with pytest.raises(BadInput, match="Firestore does not accept"):
             await store.enqueue(large)
         assert await store.entry(large.id) is None
@@ -360,7 +342,7 @@ async def test_a_lost_fence_is_created_again(
 ) -> None:
     """Firestore was emptied while we hold the lease: exclusive writes go on, in the same epoch; a newer epoch still
     ends it."""
-    async with leading(access, tmp_path) as (store, _):
+    async with leading(access, tmp_path) as store:
         for path in await console.all(f"{LEASE}/fences"):
             await console.delete(f"{LEASE}/fences/{path}")
         await console.delete(f"{LEASE}/wad/epoch")

@@ -14,6 +14,8 @@ import pytest
 from google.cloud import firestore
 
 from tests.contracts.world import ACC, ANN, ANN_LID, ANN_LID_THREAD, ANN_THREAD, NOON, arrival
+from tests.firestore.audits import ask, audited, run
+from tests.firestore.grpc_proxy import Refusal
 from tests.firestore.legacy_documents import (
     OBJECT_THREAD,
     a_receipt,
@@ -28,10 +30,8 @@ from tests.firestore.legacy_documents import (
     put,
 )
 from tests.firestore.reference import Reference
-from tests.firestore.refusing import Refusal, refusing
-from tests.firestore.stores import LEASE, Console, Document
-from tests.firestore.test_audit import ask, audited, run
-from tests.firestore.test_push import leading
+from tests.firestore.refusing import refusing
+from tests.firestore.stores import LEASE, Console, Document, leading
 from wad.audit.duplicates import Question
 from wad.audit.firestore.repair import FirestoreRepairs
 from wad.audit.reports import RepairReport, RepairVerdict
@@ -51,14 +51,6 @@ AT = NOW - 600_000
 class _Clock(SystemClock):
     def wall_ms(self) -> int:
         return NOW
-
-
-@pytest.fixture
-def console(access: FirestoreAccess) -> Iterator[Console]:
-    """Access to Firestore without wad."""
-    console = Console(access)
-    yield console
-    console.close()
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.firestore.test_lease import PATH, a_record, take
+from tests.firestore.leases import a_record, take
+from tests.firestore.stores import LEASE
 from wad.core.errors import Fenced
 from wad.core.session_location import SessionLocation
 from wad.store.firestore.client.access import FirestoreAccess
@@ -31,7 +32,7 @@ async def firestore(access: FirestoreAccess) -> AsyncIterator[Firestore]:
 @pytest.fixture
 def registry(firestore: Firestore) -> FirestoreSessionRegistry:
     """An empty registry."""
-    return FirestoreSessionRegistry(firestore, PATH, timeout=5)
+    return FirestoreSessionRegistry(firestore, LEASE, timeout=5)
 
 
 async def test_a_location_is_found_until_it_is_forgotten(
@@ -66,5 +67,5 @@ async def test_an_unreadable_location_is_left_out(
 ) -> None:
     """One damaged document keeps no account from running."""
     await registry.put(SHOP, epoch=1)
-    await firestore.call(lambda client: client.document(f"{PATH}/sessions/acc-2").set({"n": 1}))
+    await firestore.call(lambda client: client.document(f"{LEASE}/sessions/acc-2").set({"n": 1}))
     assert await registry.all() == {"acc-1": SHOP}

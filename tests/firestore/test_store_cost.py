@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.contracts.world import ACC, CLAIMED, EPOCH, NOON, arrival, queued
 from tests.firestore.counting import Bill, a_counter
 from tests.firestore.stores import a_store
-from tests.support.small_world import until
+from tests.support.waiting import until
 from wad.core.outbox import Sent
 from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.store import FirestoreStore

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.firestore.daemons import Machine, a_machine, workers_of
+from tests.firestore.leases import a_record
 from tests.firestore.proxy import Weather
-from tests.firestore.stores import Console
-from tests.firestore.test_lease import PATH, a_record
+from tests.firestore.stores import LEASE, Console
 from tests.whatsapp import WhatsApp
 from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore
@@ -43,7 +43,7 @@ async def test_one_is_active_and_the_other_names_it(a: Machine, b: Machine) -> N
     """The standby names the holder, and refuses operations that only the holder may do."""
     shown = await b.lease()
     assert (shown["mode"], shown["holder"], shown["location"]) == (
-        "passive", "a", f"Firestore document {PATH}",
+        "passive", "a", f"Firestore document {LEASE}",
     )  # fmt: skip
     refused = await b.daemon.wadctl("account", "add", "Shop")
     assert refused.returncode == 8
@@ -130,7 +130,7 @@ async def test_a_frozen_holder_writes_nothing(
     shown = await a.daemon.wait_state("shop", "connected")
     firestore = Firestore(access, "test", 1)
     try:
-        while not (await everything(firestore)).keys() & {f"{PATH}/sessions/{shown['id']}"}:
+        while not (await everything(firestore)).keys() & {f"{LEASE}/sessions/{shown['id']}"}:
             pass
         a.signal(signal.SIGSTOP)
         await b.until_mode("active")
@@ -144,7 +144,7 @@ async def test_a_frozen_holder_writes_nothing(
         await a.until_holder("b")
         after = await everything(firestore)
         assert before == after
-        assert before[f"{PATH}/history/000000000001"]["ended_ms"] == 0
+        assert before[f"{LEASE}/history/000000000001"]["ended_ms"] == 0
     finally:
         firestore.close()
 
@@ -154,8 +154,8 @@ async def everything(firestore: Firestore) -> dict[str, dict[str, Any]]:
 
     def work(client: Client) -> dict[str, dict[str, Any]]:
         return {
-            f"{PATH}/{below.id}/{found.id}": found.to_dict() or {}
-            for below in client.document(PATH).collections(retry=None, timeout=10)
+            f"{LEASE}/{below.id}/{found.id}": found.to_dict() or {}
+            for below in client.document(LEASE).collections(retry=None, timeout=10)
             for found in below.get(retry=None, timeout=10)
         }
 

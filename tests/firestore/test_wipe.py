@@ -7,18 +7,18 @@ from typing import Any, Final
 
 import pytest
 
-from tests.firestore.stores import Console
-from tests.firestore.test_lease import PATH, a_leader, a_record, take
+from tests.firestore.leases import a_leader, a_record, take
+from tests.firestore.stores import LEASE, Console
 from tests.firestore.test_quarantine import write
 from tests.firestore.values import Value
-from tests.flow.test_leader import Reigns, running
-from tests.support.small_world import until
+from tests.support.leaders import Reigns, running
+from tests.support.waiting import until
 from wad.core import lease
 from wad.store.firestore.client.access import FirestoreAccess
 
 pytestmark = pytest.mark.timeout(180)
 
-POINTER: Final = f"{PATH}/wad/epoch"
+POINTER: Final = f"{LEASE}/wad/epoch"
 OLD: Final = 7
 """Epochs that were before the reign under which it happens."""
 
@@ -27,14 +27,14 @@ Harm = Callable[[Console, FirestoreAccess], Awaitable[None]]
 
 async def _all(console: Console, access: FirestoreAccess) -> None:
     for collection in ("fences", "history"):
-        for ident in await console.all(f"{PATH}/{collection}"):
-            await console.delete(f"{PATH}/{collection}/{ident}")
+        for ident in await console.all(f"{LEASE}/{collection}"):
+            await console.delete(f"{LEASE}/{collection}/{ident}")
     await console.delete(POINTER)
-    await console.delete(PATH)
+    await console.delete(LEASE)
 
 
 async def _lease(console: Console, access: FirestoreAccess) -> None:
-    await console.delete(PATH)
+    await console.delete(LEASE)
 
 
 async def _backup(console: Console, access: FirestoreAccess) -> None:
@@ -42,13 +42,13 @@ async def _backup(console: Console, access: FirestoreAccess) -> None:
     await _all(console, access)
     await console.set(POINTER, {"epoch": 2})
     for shard in range(8):
-        await console.set(f"{PATH}/fences/2.{shard}", {"account": ""})
+        await console.set(f"{LEASE}/fences/2.{shard}", {"account": ""})
 
 
 def _pointer(value: object) -> Harm:
     async def harm(console: Console, access: FirestoreAccess) -> None:
         await console.set(POINTER, {"epoch": value})
-        await console.delete(PATH)
+        await console.delete(LEASE)
 
     return harm
 
@@ -56,7 +56,7 @@ def _pointer(value: object) -> Harm:
 async def _reference(console: Console, access: FirestoreAccess) -> None:
     """Fields of the replaced backend, in a document that an import has created again."""
     foreign = Value(reference_value="projects/other/databases/(default)/documents/a/b")
-    await write(access, PATH, {"by": foreign})
+    await write(access, LEASE, {"by": foreign})
 
 
 HARMS: Final[dict[str, Harm]] = {
@@ -88,7 +88,7 @@ async def test_one_more_epoch_and_none_twice(access: FirestoreAccess, harm: Harm
         assert not task.done()
         assert reigns.epochs == [first, first + 1]
         assert (await console.there(POINTER))["epoch"] == first + 1
-        fences = await console.all(f"{PATH}/fences")
+        fences = await console.all(f"{LEASE}/fences")
         assert {name.partition(".")[0] for name in fences} == {str(first + 1)}
     console.close()
 

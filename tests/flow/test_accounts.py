@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_world import PATIENT, a_world, until
+from tests.support.small_world import a_world
+from tests.support.waiting import TIMEOUT, until
 from wad.core import connection
 from wad.core.connection import State
 from wad.core.errors import (
@@ -98,11 +99,11 @@ async def test_an_order_while_it_begins_is_obeyed(
 
         def slowly(account_dir: AccountDir) -> bool:
             begun.set()
-            return go.wait(PATIENT)
+            return go.wait(TIMEOUT)
 
         monkeypatch.setattr(world.engine, "is_paired", slowly)
         beginning = asyncio.create_task(account.begin())
-        await asyncio.to_thread(begun.wait, PATIENT)
+        await asyncio.to_thread(begun.wait, TIMEOUT)
         if order == "stop":
             await account.stop()
         else:
@@ -339,7 +340,7 @@ async def test_an_account_that_cannot_be_removed_stays(
         world.worker(account).receive(BOB, "hello")
         await until(lambda: account.inbound.recorded == 1, "the message")
         queued = await world.outbound.enqueue(account.id, BOB, Text("hello"))
-        assert (await world.outbound.settled(queued.entry.id, timeout=PATIENT)).wa_id
+        assert (await world.outbound.settled(queued.entry.id, timeout=TIMEOUT)).wa_id
         await world.accounts.remove(account.id)
         assert world.accounts.all() == []
         assert not account.account_dir.path.exists()
@@ -520,9 +521,9 @@ async def test_an_account_whose_worker_cannot_be_started_can_be_stopped(
             await until(lambda: tries > 4, "some tries")
             assert stopped.status.state is State.RECONNECTING
             assert ("internal" in stopped.status.reason) is not isinstance(error, WadError)
-            async with asyncio.timeout(PATIENT):
+            async with asyncio.timeout(TIMEOUT):
                 await stopped.stop()
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             await kept.step_down()
         monkeypatch.undo()
         async with world.leading():
@@ -546,7 +547,7 @@ async def test_a_worker_that_cannot_be_stopped_gently_is_killed(
             await end(timeout)
 
         monkeypatch.setattr(worker, "stop", stop)
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             await account.stop()
         assert account.worker is None
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from tests.support.protobufs import HistorySync, Message, pb
 from tests.support.random_protobufs import NO_TEXTS, field, nested, wire_bytes
-from tests.support.small_world import until
+from tests.support.small_world import no_gap
+from tests.support.waiting import until
 from tests.worker.test_translation import CUT, sealed, with_body
 from wad.api.legacy.conversations import message_document
 from wad.api.views.message import MessageView, message_view, whole_view
@@ -40,11 +41,6 @@ from wadctl.message_tables import line
 from wadctl.replies import decoded
 
 ACCOUNT = "acc-1"
-
-
-async def no_gap(why: str) -> None:
-    """The spool is the one that was read before."""
-    raise AssertionError(why)
 
 
 _PLAIN = settings(

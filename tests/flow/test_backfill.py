@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_world import PATIENT, World, a_world, until
+from tests.support.small_world import World, a_world
+from tests.support.waiting import TIMEOUT, until
 from wad.core.content import Content, MessageKind
 from wad.core.errors import NotConnected, NotSupported, WadError
 from wad.core.event import MessageReceived
@@ -110,7 +111,7 @@ async def test_the_answer_to_an_earlier_request_does_not_count(
             if not late:
                 late.append(oldest)
                 return
-            run._pace = Pace(answer=PATIENT, apart=0.0)
+            run._pace = Pace(answer=TIMEOUT, apart=0.0)
             await answer(late[0], count)
             await answer(oldest, count)
 

@@ -28,7 +28,7 @@ from wad.core.connection import (
     step,
 )
 
-PATIENCE = RetryDelays()
+DELAYS = RetryDelays()
 HOUR = 3600.0
 
 Life = Sequence[tuple[float, Input]]
@@ -49,7 +49,7 @@ class Trial:
         """One step."""
         if isinstance(event, Connected) and self.status.worker:
             self.logins += self.status.state is not State.CONNECTED
-        self.status = step(self.status, event, self.now, self.chance, PATIENCE)
+        self.status = step(self.status, event, self.now, self.chance, DELAYS)
 
     def _due(self) -> float | None:
         status = self.status
@@ -182,11 +182,11 @@ def test_after_a_stable_time_the_first_try_is_fast(seconds: float) -> None:
     trial = begun()
     trial.run(repeat([(0.4, Connected()), (0.4, Ended("crash"))]), HOUR)
     trial.status = replace(trial.status, worker=True, retry_at=None)
-    connected = step(trial.status, Connected(), trial.now, 0.5, PATIENCE)
-    died = step(connected, Ended("crash"), trial.now + seconds, 0.999, PATIENCE)
+    connected = step(trial.status, Connected(), trial.now, 0.5, DELAYS)
+    died = step(connected, Ended("crash"), trial.now + seconds, 0.999, DELAYS)
     assert died.retry_at is not None
-    assert died.retry_at - trial.now - seconds <= PATIENCE.base
-    lost = step(connected, Lost("gone"), trial.now + seconds, 0.999, PATIENCE)
+    assert died.retry_at - trial.now - seconds <= DELAYS.base
+    lost = step(connected, Lost("gone"), trial.now + seconds, 0.999, DELAYS)
     assert lost.worker
     assert lost.attempts == 0
 
@@ -206,26 +206,26 @@ def test_the_count_of_failures_is_reset_automatically() -> None:
 
 def test_the_first_losses_are_left_to_the_library() -> None:
     """It reconnects at once; the third in a row ends the worker, and the next one waits."""
-    status = step(Status(), Begin(paired=True), 0, 0.5, PATIENCE)
+    status = step(Status(), Begin(paired=True), 0, 0.5, DELAYS)
     workers = []
     for number in range(3):
-        status = step(status, Connected(), number, 0.5, PATIENCE)
-        status = step(status, Lost("gone"), number + 0.5, 0.5, PATIENCE)
+        status = step(status, Connected(), number, 0.5, DELAYS)
+        status = step(status, Lost("gone"), number + 0.5, 0.5, DELAYS)
         workers.append(status.worker)
     assert workers == [True, True, False]
     assert status.retry_at is not None
     assert status.retry_at > 2.5 + 1
     assert "3 times in a row" in status.reason
-    ended = step(status, Ended("stopped"), 3.0, 0.5, PATIENCE)
+    ended = step(status, Ended("stopped"), 3.0, 0.5, DELAYS)
     assert (ended.retry_at, ended.reason) == (status.retry_at, status.reason)
 
 
 def test_waiting_for_its_turn_does_not_shorten_a_workers_time() -> None:
     """A worker that is started late has as long to connect as any other."""
-    waiting = step(Status(), Begin(paired=True), 0, 0.5, PATIENCE)
-    late = step(waiting, Launched(), 100, 0.5, PATIENCE)
-    assert late.worker_until == 100 + PATIENCE.library
-    assert step(late, Due(), 100 + PATIENCE.library - 1, 0.5, PATIENCE).worker
+    waiting = step(Status(), Begin(paired=True), 0, 0.5, DELAYS)
+    late = step(waiting, Launched(), 100, 0.5, DELAYS)
+    assert late.worker_until == 100 + DELAYS.library
+    assert step(late, Due(), 100 + DELAYS.library - 1, 0.5, DELAYS).worker
 
 
 LATE: list[Callable[[], Input]] = [lambda: Launched(), lambda: Connected(), lambda: Lost("gone")]
@@ -234,5 +234,5 @@ LATE: list[Callable[[], Input]] = [lambda: Launched(), lambda: Connected(), lamb
 @pytest.mark.parametrize("event", LATE)
 def test_a_late_call_has_no_effect(event: Callable[[], Input]) -> None:
     """Of a worker that is not needed any more."""
-    status = step(Status(), Begin(paired=False), 0, 0.5, PATIENCE)
-    assert step(status, event(), 1, 0.5, PATIENCE) == status
+    status = step(Status(), Begin(paired=False), 0, 0.5, DELAYS)
+    assert step(status, event(), 1, 0.5, DELAYS) == status

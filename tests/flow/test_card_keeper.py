@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_world import PATIENT, ShiftedClock, a_world, until
+from tests.support.small_world import ShiftedClock, a_world
+from tests.support.waiting import TIMEOUT, until
 from wad.api.views.problems import problems_of
 from wad.core.errors import StateUnwritable
 from wad.flow.accounts.card_keeper import RETRY, CardKeeper
@@ -45,7 +46,7 @@ class Disk:
 
         def slowly(account_dir: AccountDir, card: AccountCard) -> None:
             self.written.append((card, threading.current_thread()))
-            assert self.open.wait(PATIENT)
+            assert self.open.wait(TIMEOUT)
             if self.full:
                 raise StateUnwritable("cannot write the card: No space left on device")
             write(account_dir, card)

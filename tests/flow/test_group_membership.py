@@ -10,7 +10,8 @@ from hypothesis import given
 
 from tests.support.protobufs import pb
 from tests.support.random_protobufs import wire_bytes
-from tests.support.small_world import PATIENT, World, a_world
+from tests.support.small_world import World, a_world
+from tests.support.waiting import TIMEOUT
 from wad.core.errors import BadInput, Conflict, EngineFailure, NotSupported
 from wad.core.jid import Jid
 from wad.core.outbox import Refused
@@ -93,7 +94,7 @@ async def test_after_a_refusal_the_role_is_requested_again(tmp_path: Path) -> No
         worker = world.worker(account)
         worker.result = Refused("not_in_group", "this account is not in the group")
         entry = (await world.outbound.enqueue(account.id, GROUP, Text("hello"))).entry
-        assert (await world.outbound.settled(entry.id, timeout=PATIENT)).state == "failed"
+        assert (await world.outbound.settled(entry.id, timeout=TIMEOUT)).state == "failed"
         worker.group_roles[GROUP] = GroupRole.NOT_IN
         assert "not in the group" in await refusal(world, account)
 

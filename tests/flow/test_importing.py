@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.support import baileys_session as sample
-from tests.support.small_world import World, a_world, until
+from tests.support.small_world import World, a_world
+from tests.support.waiting import until
 from wad.core.baileys import FILES_LIMIT, ImportOptions
 from wad.core.errors import BadInput, Conflict, EngineFailure, NotFound, Passive, TooLong
 from wad.engine.baileys.translation import Carried

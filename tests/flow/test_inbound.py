@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.small_world import PATIENT, a_world, until
+from tests.support.small_world import a_world, no_gap
+from tests.support.waiting import TIMEOUT, until
 from wad.api.views.problems import problems_of
 from wad.core.change import PutMessage
 from wad.core.errors import BadInput, Damaged, StateUnwritable, Unavailable
@@ -40,11 +41,6 @@ from wad.state.spool import Salvaged, Spool
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
 BOB_LID = Jid.parse("900000000000002@lid")
-
-
-async def no_gap(why: str) -> None:
-    """The spool is the one that was read before."""
-    raise AssertionError(why)
 
 
 async def test_messages_are_recorded_in_order_of_arrival(tmp_path: Path) -> None:
@@ -171,7 +167,7 @@ async def test_ended_while_it_opens_the_spool_it_leaves_no_file_open(tmp_path: P
 
     def slowly() -> Spool:
         begun.set()
-        go.wait(PATIENT)
+        go.wait(TIMEOUT)
         opened.append(Spool.open(tmp_path / "spool.db"))
         return opened[0]
 
@@ -182,7 +178,7 @@ async def test_ended_while_it_opens_the_spool_it_leaves_no_file_open(tmp_path: P
             on_replaced=lambda: False, on_gap=no_gap,
         )  # fmt: skip
         task = Loops(SystemClock()).start("inbound", inbound.run)
-        await asyncio.to_thread(begun.wait, PATIENT)
+        await asyncio.to_thread(begun.wait, TIMEOUT)
         task.cancel()
         asyncio.get_running_loop().call_later(0.05, go.set)
         await asyncio.wait([task])

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemons import Daemon
+from tests.support.fake_daemon import FakeClock
 from tests.whatsapp import WhatsApp
 from wad.core import wire
 from wad.core.errors import EngineFailure, WadError
@@ -283,42 +284,27 @@ async def test_a_daemon_without_handles_answers_and_stops(
 # --- the permission to act, on a slow machine -----------------------------------------------------------
 
 
-class Slow:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self.now
-
-    def wall_ms(self) -> int:
-        """Not used."""
-        return 0
-
-
 def test_a_renewal_during_loading_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading took longer than the first permission; the lease was renewed meanwhile."""
     ended: list[int] = []
     monkeypatch.setattr("wad.worker.link.os._exit", ended.append)
-    clock = Slow()
+    clock = FakeClock()
     ours, theirs = socket.socketpair()
     permission = Permission(1012.0, clock)
-    ear = RequestReader(theirs, permission)
+    reader = RequestReader(theirs, permission)
     for until in (1017.0, 1022.0, 1027.0):
         ours.sendall(wire.encode(wire.Notice("until", [until])))
     ours.sendall(wire.encode(wire.Request(1, "probe", [])))
     clock.now = 1020.0
-    ear.read_pending()
+    reader.read_pending()
     permission.watch()
     assert ended == []
-    assert next(ear.requests()).method == "probe"
+    assert next(reader.requests()).method == "probe"
     for sock in (ours, theirs):
         sock.close()
 
 
-class Ticking(Slow):
+class Ticking(FakeClock):
     """A clock that advances with each read."""
 
     def monotonic(self) -> float:
@@ -337,13 +323,13 @@ def test_an_unread_renewal_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Ticking()
     ours, theirs = socket.socketpair()
     permission = Permission(1000.1, clock)
-    ear = RequestReader(theirs, permission)
+    reader = RequestReader(theirs, permission)
     ours.sendall(wire.encode(wire.Notice("until", [1002.0])))
     ours.sendall(wire.encode(wire.Request(1, "probe", [])))
     with pytest.raises(SystemExit):
-        permission._watch(ear.read_pending)
+        permission._watch(reader.read_pending)
     assert 1002.0 <= clock.now < 1003.0
-    assert next(ear.requests()).method == "probe"
+    assert next(reader.requests()).method == "probe"
     for sock in (ours, theirs):
         sock.close()
 
@@ -359,7 +345,7 @@ def test_a_permission_that_ran_out_during_loading_is_invalid(
         raise SystemExit(code)
 
     monkeypatch.setattr("wad.worker.link.os._exit", end)
-    clock = Slow()
+    clock = FakeClock()
     permission = Permission(1012.0, clock)
     clock.now = 1012.0
     with pytest.raises(SystemExit):

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.flow.test_leader import Reigns, Shared, a_leader
-from tests.support.small_world import until
+from tests.support.leaders import Reigns, Shared, a_leader
+from tests.support.waiting import until
 from wad.core.errors import Unavailable
 from wad.core.lease import LeaseTerms, Record
 from wad.flow.leadership.leader import Leader
 
-PATIENT = LeaseTerms(ttl=60, renew_every=0.05, margin=20)
+LONG = LeaseTerms(ttl=60, renew_every=0.05, margin=20)
 """So that nothing in these tests depends on the machine's speed: only the renewals are frequent."""
 
 
@@ -48,10 +48,10 @@ class Distant(Shared):
         return self.record.holder if self.record is not None else None
 
 
-def patient(shared: Shared, name: str = "one") -> Leader:
+def with_long_terms(shared: Shared, name: str = "one") -> Leader:
     """A leader that renews all the time and waits long for answers."""
     leader = a_leader(shared, name)
-    leader._terms = PATIENT
+    leader._terms = LONG
     return leader
 
 
@@ -82,7 +82,7 @@ End = Callable[[Leader, "asyncio.Task[None]"], None]
 async def test_an_end_during_a_renewal_releases(end: End, way: str) -> None:
     """Whether the request or the answer is still pending, and with or without an order."""
     shared, reigns = Distant(), Reigns()
-    leader = patient(shared)
+    leader = with_long_terms(shared)
     task = asyncio.create_task(leader.run(reigns.lead))
     await until(lambda: reigns.acting and shared.served > 2, "renewals")
     gate: asyncio.Event = getattr(shared, way)
@@ -104,7 +104,7 @@ async def test_an_end_during_an_acquire_releases(way: str) -> None:
     shared, reigns = Distant(), Reigns()
     gate: asyncio.Event = getattr(shared, way)
     gate.clear()
-    task = asyncio.create_task(patient(shared).run(reigns.lead))
+    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
     await until(lambda: shared.under_way or shared.served, "the acquire")
     await stopped(task)
     gate.set()
@@ -121,7 +121,7 @@ async def test_an_order_during_an_acquire_releases(way: str, lost: bool) -> None
     gate: asyncio.Event = getattr(shared, way)
     gate.clear()
     shared.lose_answers = int(lost)
-    leader = patient(shared)
+    leader = with_long_terms(shared)
     task = asyncio.create_task(leader.run(reigns.lead))
     await until(lambda: shared.under_way or shared.served, "the acquire")
     leader.let_go("root", 3600)
@@ -137,7 +137,7 @@ async def test_an_order_during_an_acquire_releases(way: str, lost: bool) -> None
 async def test_an_end_after_a_lost_answer_releases() -> None:
     """The last renewal was written, and its answer never arrived."""
     shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(patient(shared).run(reigns.lead))
+    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
     shared.lose_answers = 1
     await until(lambda: not shared.lose_answers, "the renewal")
@@ -150,7 +150,7 @@ async def test_an_end_after_the_lost_answer_to_an_acquire_releases() -> None:
     """We are standby, as far as we know."""
     shared, reigns = Distant(), Reigns()
     shared.lose_answers = 1
-    task = asyncio.create_task(patient(shared).run(reigns.lead))
+    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
     await until(lambda: shared.record is not None, "the acquire")
     await stopped(task)
     await asyncio.wait([task])
@@ -160,7 +160,7 @@ async def test_an_end_after_the_lost_answer_to_an_acquire_releases() -> None:
 async def test_a_renewal_that_never_arrives_does_not_keep_it() -> None:
     """Its answer is waited for, but not for the whole time: then the current record is freed."""
     shared, reigns = Distant(), Reigns()
-    leader = patient(shared)
+    leader = with_long_terms(shared)
     leader._terms = LeaseTerms(ttl=60, renew_every=0.05, margin=0.5)
     task = asyncio.create_task(leader.run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
@@ -179,7 +179,7 @@ async def test_a_renewal_that_never_arrives_does_not_keep_it() -> None:
 async def test_an_end_that_is_ordered_again_and_again_releases() -> None:
     """Each cancels the previous one's work."""
     shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(patient(shared).run(reigns.lead))
+    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
     shared.answers.clear()
     served = shared.served
@@ -195,7 +195,7 @@ async def test_an_end_that_is_ordered_again_and_again_releases() -> None:
 async def test_the_release_is_tried_again() -> None:
     """A record that is unavailable for a moment, and an answer that is lost."""
     shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(patient(shared).run(reigns.lead))
+    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
     shared.cut = True
     shared.lose_answers = 1
@@ -210,7 +210,7 @@ async def test_the_release_is_tried_again() -> None:
 async def test_a_record_taken_by_another_holder_is_not_freed() -> None:
     """The pending renewal was refused: another holder's record is not freed."""
     shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(patient(shared).run(reigns.lead))
+    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
     await until(lambda: reigns.acting, "the reign")
     shared.requests.clear()
     await until(lambda: shared.under_way, "a renewal under way")
@@ -226,7 +226,7 @@ async def test_a_standby_ends_at_once() -> None:
     """A standby whose record is unavailable has nothing to free, and does not wait for it."""
     shared, reigns = Distant(), Reigns()
     await shared.write(Record(holder="other", nonce="o", epoch=1, ttl=600), None)
-    leader = patient(shared)
+    leader = with_long_terms(shared)
     task = asyncio.create_task(leader.run(reigns.lead))
     await until(lambda: leader.holder == "other", "standing by")
     read = shared.read

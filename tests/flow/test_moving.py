@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.test_session_elsewhere import Known, machine
-from tests.support.small_world import PATIENT, World, a_world, until
+from tests.flow.machines import Known, machine
+from tests.support.small_world import World, a_world
+from tests.support.waiting import TIMEOUT, until
 from wad.core.errors import BadInput, Conflict, TimedOut, Unavailable
 from wad.core.outgoing import PIECE_LIMIT
 from wad.flow.accounts.account import Account
@@ -18,12 +19,6 @@ from wad.flow.accounts.moving import Moving
 from wad.state.account_dir import AccountDir
 
 SECRET = "correct horse battery"
-
-
-@pytest.fixture
-def known() -> Known:
-    """Nothing is known yet."""
-    return Known()
 
 
 async def exported(world: World, account: Account) -> bytes:
@@ -183,12 +178,12 @@ async def test_an_import_that_outlives_the_term_starts_nothing(
 
             def slowly(account_dir: AccountDir, session: bytes) -> None:
                 begun.set()
-                go.wait(PATIENT)
+                go.wait(TIMEOUT)
                 put(account_dir, session)
 
             monkeypatch.setattr(world.engine, "put_session", slowly)
             importing = asyncio.create_task(imported(world, sealed))
-            await asyncio.to_thread(begun.wait, PATIENT)
+            await asyncio.to_thread(begun.wait, TIMEOUT)
         seen = len(world.bus.history)
         go.set()
         with pytest.raises(TimedOut, match="the lease is gone"):

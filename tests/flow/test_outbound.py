@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_world import PATIENT, World, a_world, until
+from tests.support.small_world import World, a_world
+from tests.support.waiting import TIMEOUT, until
 from wad.core.errors import BadInput, Conflict, NotFound, TooLong, Unavailable
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
@@ -53,7 +54,7 @@ async def test_a_message_is_sent_and_delivered(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         queued = await world.outbound.enqueue(account.id, BOB, Text("hello"))
-        entry = await world.outbound.settled(queued.entry.id, timeout=PATIENT)
+        entry = await world.outbound.settled(queued.entry.id, timeout=TIMEOUT)
         assert entry.wa_id
         assert texts_sent(world, account) == ["hello"]
         for _ in range(500):
@@ -74,7 +75,7 @@ async def test_messages_are_sent_in_the_order_of_enqueuing(tmp_path: Path) -> No
             (await world.outbound.enqueue(account.id, BOB, Text(f"text {n}"))).entry
             for n in range(10)
         ]
-        await world.outbound.settled(entries[-1].id, timeout=PATIENT)
+        await world.outbound.settled(entries[-1].id, timeout=TIMEOUT)
         assert texts_sent(world, account) == [f"text {n}" for n in range(10)]
 
 
@@ -88,7 +89,7 @@ async def test_the_same_key_twice_is_one_message(tmp_path: Path) -> None:
         assert second.entry.id == first.entry.id
         with pytest.raises(Conflict, match="different message"):
             await world.outbound.enqueue(account.id, BOB, Text("other"), client_id="k1")
-        await world.outbound.settled(first.entry.id, timeout=PATIENT)
+        await world.outbound.settled(first.entry.id, timeout=TIMEOUT)
         assert len(world.worker(account).sent) == 1
 
 
@@ -101,7 +102,7 @@ async def test_messages_wait_for_the_connection_without_counting_attempts(tmp_pa
         await asyncio.sleep(0.05)
         assert (await world.store.entry(queued.entry.id)).attempts == 0  # type: ignore[union-attr]
         await account.start()
-        entry = await world.outbound.settled(queued.entry.id, timeout=PATIENT)
+        entry = await world.outbound.settled(queued.entry.id, timeout=TIMEOUT)
         assert entry.attempts == 1
         assert entry.wa_id
 
@@ -112,13 +113,13 @@ async def test_a_refused_message_fails_and_the_next_is_sent(tmp_path: Path) -> N
         account = await world.connected()
         world.worker(account).result = Refused("not_on_whatsapp", "this number has no WhatsApp")
         first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
-        entry = await world.outbound.settled(first.id, timeout=PATIENT)
+        entry = await world.outbound.settled(first.id, timeout=TIMEOUT)
         assert (entry.state, entry.error_code) == ("failed", "not_on_whatsapp")
         world.worker(account).result = None
         second = (await world.outbound.enqueue(account.id, BOB, Text("two"))).entry
-        assert (await world.outbound.settled(second.id, timeout=PATIENT)).wa_id
+        assert (await world.outbound.settled(second.id, timeout=TIMEOUT)).wa_id
         await world.outbound.retry(first.id)
-        assert (await world.outbound.settled(first.id, timeout=PATIENT)).wa_id
+        assert (await world.outbound.settled(first.id, timeout=TIMEOUT)).wa_id
 
 
 async def test_a_failed_message_is_in_the_log(
@@ -129,7 +130,7 @@ async def test_a_failed_message_is_in_the_log(
         account = await world.connected()
         world.worker(account).result = Refused("not_on_whatsapp", "this number has no WhatsApp")
         entry = (await world.outbound.enqueue(account.id, BOB, Text("a secret"))).entry
-        await world.outbound.settled(entry.id, timeout=PATIENT)
+        await world.outbound.settled(entry.id, timeout=TIMEOUT)
         text = f"message {entry.id} failed: not_on_whatsapp"
         await until(lambda: text in caplog.messages, "the line of the log")
     (record,) = (record for record in caplog.records if record.getMessage() == text)
@@ -145,11 +146,11 @@ async def test_an_uncertain_message_is_not_sent_again_by_itself(tmp_path: Path) 
         account = await world.connected()
         world.worker(account).result = Unknown("WA1", "no answer")
         first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
-        entry = await world.outbound.settled(first.id, timeout=PATIENT)
+        entry = await world.outbound.settled(first.id, timeout=TIMEOUT)
         assert entry.state == "uncertain"
         world.worker(account).result = None
         second = (await world.outbound.enqueue(account.id, BOB, Text("two"))).entry
-        await world.outbound.settled(second.id, timeout=PATIENT)
+        await world.outbound.settled(second.id, timeout=TIMEOUT)
         assert texts_sent(world, account) == ["two"]
 
 
@@ -161,7 +162,7 @@ async def test_not_sent_returns_to_the_queue(tmp_path: Path) -> None:
         entry = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         await until(lambda: any(h.text.startswith("queued: not") for h in world.bus.history))
         world.worker(account).result = None
-        entry = await world.outbound.settled(entry.id, timeout=PATIENT)
+        entry = await world.outbound.settled(entry.id, timeout=TIMEOUT)
         assert entry.wa_id
         assert entry.attempts == 1
 
@@ -179,7 +180,7 @@ async def test_unrelated_refusals_do_not_count_as_attempts(
             entry = (await world.outbound.enqueue(account.id, BOB, Text(text))).entry
             await refused(world, number)
         world.worker(account).result = None
-        assert (await world.outbound.settled(entry.id, timeout=PATIENT)).wa_id
+        assert (await world.outbound.settled(entry.id, timeout=TIMEOUT)).wa_id
         assert texts_sent(world, account) == texts
 
 
@@ -195,8 +196,8 @@ async def test_new_messages_do_not_count_as_attempts(tmp_path: Path) -> None:
         world.worker(account).result = None
         for number in range(3):
             other = await world.outbound.enqueue(account.id, ANN, Text(f"other {number}"))
-            assert (await world.outbound.settled(other.entry.id, timeout=PATIENT)).wa_id
-        assert (await world.outbound.settled(first.id, timeout=PATIENT)).wa_id
+            assert (await world.outbound.settled(other.entry.id, timeout=TIMEOUT)).wa_id
+        assert (await world.outbound.settled(first.id, timeout=TIMEOUT)).wa_id
 
 
 async def test_attempts_of_a_message_are_limited(
@@ -208,7 +209,7 @@ async def test_attempts_of_a_message_are_limited(
         account = await world.connected()
         world.worker(account).result = NotSent("who knows")
         first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
-        entry = await world.outbound.settled(first.id, timeout=PATIENT)
+        entry = await world.outbound.settled(first.id, timeout=TIMEOUT)
         assert (entry.state, entry.error_code, entry.error) == ("failed", "not_sent", "who knows")
 
 
@@ -254,10 +255,10 @@ async def test_a_fault_while_a_message_is_sent_is_uncertain(
         with monkeypatch.context() as patched:
             patched.setattr(world.worker(account), "send", fail)
             first = await world.outbound.enqueue(account.id, BOB, Text("one"))
-            entry = await world.outbound.settled(first.entry.id, timeout=PATIENT)
+            entry = await world.outbound.settled(first.entry.id, timeout=TIMEOUT)
             assert (entry.state, "ValueError" in entry.error) == ("uncertain", True)
         second = await world.outbound.enqueue(account.id, BOB, Text("two"))
-        await world.outbound.settled(second.entry.id, timeout=PATIENT)
+        await world.outbound.settled(second.entry.id, timeout=TIMEOUT)
         assert texts_sent(world, account) == ["two"]
 
 
@@ -283,7 +284,7 @@ async def test_a_send_queue_that_fails_is_a_warning(
             patched.setattr(world.store, "next_entry", fail)
             queued = await world.outbound.enqueue(account.id, BOB, Text("hello"))
             await until(lambda: account.warnings == [shown], "the warning")
-        await world.outbound.settled(queued.entry.id, timeout=PATIENT)
+        await world.outbound.settled(queued.entry.id, timeout=TIMEOUT)
         await until(lambda: account.warnings == [], "no warning")
 
 
@@ -318,7 +319,7 @@ async def test_another_machines_pending_entry_is_never_sent_again(tmp_path: Path
             )  # fmt: skip
             await world.store.enqueue(entry)
             world.outbound.wake(ident)
-            found = await world.outbound.settled(entry.id, timeout=PATIENT)
+            found = await world.outbound.settled(entry.id, timeout=TIMEOUT)
             assert (found.state, texts_sent(world, account)) == ("uncertain", [])
 
 
@@ -370,7 +371,7 @@ async def test_every_kind_uses_the_same_pipeline(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         first = (await world.outbound.enqueue(account.id, BOB, Text("helo"))).entry
-        first = await world.outbound.settled(first.id, timeout=PATIENT)
+        first = await world.outbound.settled(first.id, timeout=TIMEOUT)
         message = await world.store.message(first.id)
         assert message is not None
         target = target_of(message)
@@ -381,7 +382,7 @@ async def test_every_kind_uses_the_same_pipeline(tmp_path: Path) -> None:
         ]  # fmt: skip
         for content in contents:
             entry = (await world.outbound.enqueue(account.id, BOB, content)).entry
-            entry = await world.outbound.settled(entry.id, timeout=PATIENT)
+            entry = await world.outbound.settled(entry.id, timeout=TIMEOUT)
             assert entry.wa_id, content
         assert [content for _, content, _ in world.worker(account).sent[1:]] == contents
         shown = await world.store.messages(first.thread, limit=20)
@@ -407,7 +408,7 @@ async def test_an_edit_that_waited_for_too_long_is_not_sent(tmp_path: Path) -> N
         )
         assert again.duplicate
         await account.start()
-        entry = await world.outbound.settled(queued.entry.id, timeout=PATIENT)
+        entry = await world.outbound.settled(queued.entry.id, timeout=TIMEOUT)
         assert (entry.state, entry.error_code) == ("failed", "conflict")
         assert "21 minutes" in entry.error
         assert world.worker(account).sent == []
@@ -430,7 +431,7 @@ async def test_files_that_wait_are_needed(tmp_path: Path) -> None:
         await tidy_media(world.store, world.media, 2_000_000)
         assert (world.media.root / done.sha256).exists()
         await account.start()
-        await world.outbound.settled(entry.id, timeout=PATIENT)
+        await world.outbound.settled(entry.id, timeout=TIMEOUT)
         await tidy_media(world.store, world.media, 2_000_000)
         assert not (world.media.root / done.sha256).exists()
 

@@ -15,22 +15,12 @@ from wad.flow.outbound.reaper import GRACE, Reaper
 from wad.store.sqlite.store import SqliteStore
 
 
-class Clock(FakeClock):
-    """A clock that a test moves."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        """Seconds since the test began."""
-        return self.now
-
-
 @dataclass
 class Scene:
     """A store, and a machine on which only `OTHER` lives."""
 
     store: SqliteStore
-    clock: Clock
+    clock: FakeClock
     reaper: Reaper
 
     async def look_after(self, seconds: float) -> None:
@@ -49,7 +39,7 @@ class Scene:
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     """One entry is being sent."""
     store = await SqliteStore.open(tmp_path / "wad.db")
-    clock = Clock()
+    clock = FakeClock(now=0.0)
 
     async def settle(ident: str, outcome: Unknown) -> Entry:
         return await store.settle(ident, outcome, epoch=EPOCH)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.small_world import World, a_world, until
+from tests.support.small_world import World, a_world
+from tests.support.waiting import until
 from wad.api.views.problems import problems_of
 from wad.core.errors import Conflict
 from wad.core.jid import Jid

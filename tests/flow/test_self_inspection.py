@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_daemon import FakeClock, FakeDaemon
-from tests.support.small_world import until
+from tests.support.waiting import until
 from wad.api.views.health import health
 from wad.flow import self_inspection as module
 from wad.flow.self_inspection import Database, Inspection

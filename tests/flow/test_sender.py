@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.small_world import PATIENT, World, a_world, until
+from tests.support.small_world import World, a_world
+from tests.support.waiting import TIMEOUT, until
 from wad.core.errors import BadInput, Fenced, StateUnwritable, TimedOut, Unavailable
 from wad.core.jid import Jid
 from wad.core.message import MessageStatus
@@ -55,14 +56,14 @@ async def queue(world: World, account: Account, to: Jid, content: Outgoing | str
 
 async def queued_again(world: World, entry: Entry) -> None:
     """Wait until it is queued again."""
-    async with asyncio.timeout(PATIENT):
+    async with asyncio.timeout(TIMEOUT):
         while (found := await world.store.entry(entry.id)) and found.state != "queued":
             await asyncio.sleep(0.01)
 
 
 async def settled(world: World, entry: Entry) -> Entry:
     """Wait for its result."""
-    return await world.outbound.settled(entry.id, timeout=PATIENT)
+    return await world.outbound.settled(entry.id, timeout=TIMEOUT)
 
 
 async def test_a_refused_chat_delays_no_other(
@@ -434,7 +435,7 @@ async def test_after_any_error_every_message_ends_and_none_is_sent_twice(
             for number in range(8)
             for to in (BOB, ANN, EVE)
         ]
-        await until(lambda: len(world.worker(account).sent) > 3 or seed, "some", patience=PATIENT)
+        await until(lambda: len(world.worker(account).sent) > 3 or seed, "some", timeout=TIMEOUT)
         healthy = True
         world.outbound.wake(account.id)
         for entry in entries:

@@ -3,73 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from tests.support.small_world import World, a_world, until
+from tests.flow.machines import Known, machine
+from tests.support.small_world import a_world
+from tests.support.waiting import until
 from wad.api.context import Context
 from wad.api.legacy.accounts import readable_account
 from wad.api.operations.messages import ListThreads, Messages, messages, threads
 from wad.api.views.account import account_views
 from wad.core.content import Content, MessageKind
-from wad.core.errors import Conflict, Fenced, Unavailable, UnknownAccount
+from wad.core.errors import Conflict, UnknownAccount
 from wad.core.event import MessageReceived
 from wad.core.jid import Jid
 from wad.core.plan import plan
-from wad.core.session_location import SessionLocation
 from wad.flow.accounts.account import Account
 from wad.store.port import AccountStatus
-
-
-class Known:
-    """The registry of session locations, kept in this process.  `away`: it is unavailable."""
-
-    def __init__(self) -> None:
-        self.places: dict[str, SessionLocation] = {}
-        self.epoch = 0
-        self.away = False
-
-    async def all(self) -> dict[str, SessionLocation]:
-        """As `Places`."""
-        self._check(self.epoch)
-        return dict(self.places)
-
-    async def put(self, place: SessionLocation, *, epoch: int) -> None:
-        """As `Places`."""
-        self._check(epoch)
-        self.places[place.account] = place
-
-    async def forget(self, account: str, *, epoch: int) -> None:
-        """As `Places`."""
-        self._check(epoch)
-        self.places.pop(account, None)
-
-    def _check(self, epoch: int) -> None:
-        if self.away:
-            raise Unavailable("Firestore does not answer")
-        if epoch < self.epoch:
-            raise Fenced(f"epoch {epoch} is over")
-
-
-@pytest.fixture
-def known() -> Known:
-    """Nothing is known yet."""
-    return Known()
-
-
-@asynccontextmanager
-async def machine(directory: Path, known: Known, name: str) -> AsyncIterator[World]:
-    """A machine that acts."""
-    async with (
-        a_world(directory / name, places=known, instance=name, boot=name) as world,
-        world.leading(),
-    ):
-        yield world
 
 
 async def paired_on_a(directory: Path, known: Known) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.small_world import until
+from tests.support.waiting import until
 from wad.flow.accounts.start_queue import StartQueue, Turn
 from wad.lib.threads import ThreadPool
 

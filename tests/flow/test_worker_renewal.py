@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.support.small_world import a_world, until
+from tests.support.small_world import a_world
+from tests.support.waiting import until
 from wad.engine.port import Confinement
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.worker_renewal import Renewal

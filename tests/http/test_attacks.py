@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
 
-from tests.support.http_server import PATIENCE, Served, a_server, answers, until
+from tests.support.http_server import Served, a_server, answers
+from tests.support.waiting import TIMEOUT, until
 from wad.http.server import connection
 from wad.http.server.limits import HttpLimits
 
@@ -60,7 +61,7 @@ async def pour(served: Served, begin: bytes, piece: bytes, total: int) -> int:
         writer.write(begin)
         while sent < total:
             writer.write(piece)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await writer.drain()
             sent += len(piece)
     writer.close()
@@ -106,7 +107,7 @@ async def test_empty_lines_for_ever() -> None:
         with grows_by_at_most(1 << 20):
             reader, writer = await served.connect()
             with suppress(ConnectionError):
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     while not reader.at_eof():
                         writer.write(b"\r\n" * 1000)
                         await writer.drain()
@@ -152,7 +153,7 @@ async def everyone(held: list[Client], data: bytes, then: bytes = b"") -> None:
         writer.write(data)
     for reader, writer in held:
         if then:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await reader.read(65536)
             writer.write(then)
     await asyncio.sleep(0)
@@ -181,7 +182,7 @@ async def test_nobody_keeps_all_places(data: bytes, then: bytes) -> None:
     """Another client is answered, whatever it asks, long before a deadline."""
     async with a_server(CROWD) as served, clients(served, 24, receive=2048) as held:
         await everyone(held, data, then)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while (
                 await served.ask(
                     b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"
@@ -204,7 +205,7 @@ async def test_who_is_being_answered_keeps_its_place() -> None:
             assert long.status == 503
             served.app.go_on.set()
             for reader, _ in held:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     assert answers(await reader.read())[0].status == 200
         await until(lambda: served.places.taken == 0)
         assert served.places.counters.displaced == 0

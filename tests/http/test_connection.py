@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from tests.support.http_server import PATIENCE, Served, a_server, answers, until
+from tests.support.http_server import Served, a_server, answers
+from tests.support.waiting import TIMEOUT, until
 from wad.http.server.connection import HttpConnection
 from wad.http.server.limits import HttpLimits
 
@@ -163,7 +164,7 @@ async def test_continue_is_said_at_once(served: Served) -> None:
     reader, writer = await served.connect()
     data = post(b"/echo", b"abc", EXPECT + CLOSE)
     writer.write(data[:-3])
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(data[-3:])
         (found,) = answers(await reader.read())
@@ -197,7 +198,7 @@ async def test_a_small_rest_is_read(served: Served) -> None:
     """An answer before the body came does not cost the connection."""
     reader, writer = await served.connect()
     data = post(b"/refuse", b"abc")
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         writer.write(data[:-2])
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 401")
@@ -219,20 +220,20 @@ async def test_who_goes_on_sending_gets_the_answer(served: Served) -> None:
     """A reset would take it away from a client that sends before it reads."""
     reader, writer = await served.connect()
     writer.write(post(b"/refuse", b"a" * (200 << 10)))
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         assert (await reader.read()).startswith(b"HTTP/1.1 401")
     writer.close()
 
 
 async def test_it_is_not_read_for_long() -> None:
     """So many bytes, and then no more."""
-    async with a_server(HttpLimits(linger=PATIENCE * 10)) as served:
+    async with a_server(HttpLimits(linger=TIMEOUT * 10)) as served:
         _, writer = await served.connect()
         writer.write(chunked(b"/refuse"))
         piece = b"1000\r\n" + b"a" * 0x1000 + b"\r\n"
         sent = 0
         with suppress(ConnectionError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while sent < 64 << 20:
                     writer.write(piece)
                     await writer.drain()
@@ -253,7 +254,7 @@ async def test_who_has_gone_is_told_to_the_application(quick: Served) -> None:
     """Though a closed side may be half of a connection only."""
     _, writer = await quick.connect()
     writer.write(b"GET /patient HTTP/1.1\r\n" + HOST + b"\r\n")
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await quick.app.waiting.wait()
         writer.close()
         await quick.app.gone.wait()
@@ -289,7 +290,7 @@ async def test_a_body_that_comes_too_slowly_is_408() -> None:
         reader, writer = await served.connect()
         writer.write(post(b"/echo", b"a" * 1000)[:-1000])
         answer = asyncio.create_task(reader.read())
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while not answer.done():
                 writer.write(b"a")
                 await asyncio.sleep(0.01)
@@ -307,7 +308,7 @@ async def test_a_body_that_comes_quickly_may_take_its_time() -> None:
         for _ in range(8):
             writer.write(b"a" * 5)
             await asyncio.sleep(0.1)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             assert answers(await reader.read())[0].document["size"] == 40
         writer.close()
 
@@ -318,7 +319,7 @@ async def test_a_whole_request_has_a_deadline() -> None:
         reader, writer = await served.connect()
         writer.write(chunked(b"/echo"))
         answer = asyncio.create_task(reader.read())
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while not answer.done():
                 writer.write(b"4\r\naaaa\r\n")
                 await asyncio.sleep(0.01)
@@ -348,7 +349,7 @@ async def test_who_reads_slowly_gets_all_of_it() -> None:
         reader, writer = await served.connect(receive=4096)
         writer.write(b"GET /large?size=4000000 HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
         data = b""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while part := await reader.read(1 << 18):
                 data += part
                 await asyncio.sleep(0.01)
@@ -363,7 +364,7 @@ async def test_who_does_not_wait_for_its_answer_has_no_deadline(quick: Served) -
     await quick.app.waiting.wait()
     assert await quick.exchange() == b""  # longer than every deadline
     quick.app.go_on.set()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         assert answers(await reader.read())[0].body == b"went on"
     writer.close()
 
@@ -380,7 +381,7 @@ async def test_an_answer_is_made_as_it_is_taken(served: Served) -> None:
         assert await served.probe() == 200
     made = served.app.made
     assert made < 256  # 4 MB
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while served.app.made <= made:
             await reader.read(1 << 16)
     writer.close()
@@ -400,7 +401,7 @@ async def test_a_body_is_read_as_it_is_taken(served: Served) -> None:
     assert len(connection.cycle.body) < 256 << 10
     assert await served.probe() == 200
     served.app.go_on.set()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         assert answers(await reader.read())[0].document["size"] == len(body)
     writer.close()
 
@@ -411,6 +412,6 @@ async def test_a_large_answer_does_not_hold_up_a_small_one(served: Served) -> No
     writer.write(b"GET /large?size=15000000 HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
     await until(lambda: served.places.unsent > 1 << 20)
     assert await served.probe() == 200
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         assert len(answers(await reader.read())[0].body) == 15_000_000
     writer.close()

@@ -13,7 +13,7 @@ import pytest
 from tests.support.fake_daemon import FakeDaemon, http_settings
 from tests.support.http_client import ask
 from tests.support.serving import serve_http
-from tests.system.test_rest import ADMIN, BOB, a_site
+from tests.system.rest import ADMIN, BOB, a_site
 from wad.core.connection import State
 from wad.core.networks import is_inside, networks
 

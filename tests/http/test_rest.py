@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_daemon import FakeDaemon, http_settings
-from tests.support.http_client import Reply, ask
+from tests.support.http_client import ask, pair
 from tests.support.serving import serve_http
 from wad.api.callers.limits import CallerLimits
 from wad.api.operation import Access, Limit, Operation, Route
@@ -191,11 +191,6 @@ async def test_a_code_is_for_who_may_pair() -> None:
 
 
 # --- how often ------------------------------------------------------------------------------------
-
-
-async def pair(port: int, token: str) -> Reply:
-    """Ask for a code."""
-    return await ask(port, "/api/whatsapp/regenerate-qr/acc-1", "POST", token=token)
 
 
 async def test_too_many_are_429() -> None:

@@ -17,7 +17,8 @@ import pytest
 from uvicorn.protocols.http import flow_control, httptools_impl
 from uvicorn.server import Server
 
-from tests.support.http_server import PATIENCE, Served, a_server, answers, until
+from tests.support.http_server import Served, a_server, answers
+from tests.support.waiting import TIMEOUT, until
 from wad.core.errors import BadConfig, Conflict
 from wad.http.server import listening
 from wad.http.server.limits import HttpLimits
@@ -94,7 +95,7 @@ async def test_a_fault_of_the_server_ends_it(monkeypatch: pytest.MonkeyPatch) ->
     await until(lambda: served.places.taken == 1)
     monkeypatch.setattr(Slots, "sweep", fail)
     with suppress(ConnectionError):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             assert await reader.read() == b""
     writer.close()
     with pytest.raises(ZeroDivisionError):
@@ -111,7 +112,7 @@ async def test_who_is_connected_and_has_not_asked_gets_an_answer(served: Served)
     served.stopping.set()
     await until(lambda: served.places.stopping)
     writer.write(GET)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         (found,) = answers(await reader.read())
         await served.ended
     assert (found.status, found.headers["connection"]) == (200, "close")
@@ -126,7 +127,7 @@ async def test_a_kept_connection_may_ask_once_more(served: Served) -> None:
     served.stopping.set()
     await until(lambda: served.places.stopping)
     writer.write(GET)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         (found,) = answers(await reader.read())
     assert (found.status, found.headers["connection"]) == (200, "close")
     writer.close()
@@ -140,7 +141,7 @@ async def test_a_request_that_is_being_answered_is_finished(served: Served) -> N
     served.stopping.set()
     await until(lambda: served.places.stopping)
     served.app.go_on.set()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         (found,) = answers(await reader.read())
     assert (found.body, found.headers["connection"]) == (b"went on", "close")
     writer.close()
@@ -165,7 +166,7 @@ async def test_nobody_holds_up_the_end(data: bytes) -> None:
         writer.write(data)
         await until(lambda: served.places.counters.connections == 1)
         served.stopping.set()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await served.ended
         assert served.places.clients == ()
         writer.close()
@@ -205,7 +206,7 @@ async def test_restarts_under_probes_cost_none_of_them() -> None:
             if writer is not None:
                 writer.close()
 
-        async with asyncio.timeout(PATIENCE * 2), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(TIMEOUT * 2), asyncio.TaskGroup() as group:
             for keep in (False, True):
                 group.create_task(probe(keep))
             for _ in range(3):

@@ -16,7 +16,7 @@ from typing import Final
 
 from tests.lab.groups import a_group
 
-PATIENCE: Final = 90.0
+TIMEOUT: Final = 90.0
 _LANDLOCK: Final = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
 _CLEAN: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
 
@@ -59,7 +59,7 @@ class Container:
 
     async def _until_up(self, not_leader: int = 0) -> None:
         assert self._nspawn is not None
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 if self._nspawn.poll() is not None:
                     raise AssertionError(f"the container ended:\n{self.log.read_text()[-4000:]}")
@@ -82,7 +82,7 @@ class Container:
         while _children(self._nspawn.pid) == [before]:
             await asyncio.sleep(0.05)
         if not _children(self._nspawn.pid):
-            await asyncio.to_thread(self._nspawn.wait, PATIENCE)
+            await asyncio.to_thread(self._nspawn.wait, TIMEOUT)
         if self._nspawn.poll() is None:
             await self._until_up(before)
         else:
@@ -113,7 +113,7 @@ class Container:
     # --- in it ------------------------------------------------------------------------------------
 
     async def try_run(
-        self, command: str, *, user: str = "", timeout: float = PATIENCE
+        self, command: str, *, user: str = "", timeout: float = TIMEOUT
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell line in it, as root or as a user who just logged in, whatever its exit code."""
         shell = ["/bin/sh", "-c", command]
@@ -133,7 +133,7 @@ class Container:
             check=False,
         )
 
-    async def run(self, command: str, *, user: str = "", timeout: float = PATIENCE) -> str:
+    async def run(self, command: str, *, user: str = "", timeout: float = TIMEOUT) -> str:
         """Run a shell line in it; returns its output.  Raises Failed when it fails."""
         done = await self.try_run(command, user=user, timeout=timeout)
         if done.returncode != 0:
@@ -145,14 +145,12 @@ class Container:
         words = shlex.join(["systemctl", "show", "--value", f"--property={name}", unit])
         return (await self.run(words)).strip()
 
-    async def until(self, command: str, what: str, patience: float = PATIENCE) -> float:
+    async def until(self, command: str, what: str, timeout: float = TIMEOUT) -> float:
         """Wait until a shell line succeeds; returns the seconds."""
         begun = time.monotonic()
         while (done := await self.try_run(command)).returncode != 0:
-            if time.monotonic() - begun > patience:
-                raise Failed(
-                    f"waited {patience:g} s in vain for {what}: {done.stdout}{done.stderr}"
-                )
+            if time.monotonic() - begun > timeout:
+                raise Failed(f"waited {timeout:g} s in vain for {what}: {done.stdout}{done.stderr}")
             await asyncio.sleep(0.05)
         return time.monotonic() - begun
 

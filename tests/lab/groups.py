@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-_PATIENCE: Final = 30.0
+_TIMEOUT: Final = 30.0
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def a_group(name: str) -> AsyncIterator[Path]:
         yield group
     finally:
         (group / "cgroup.kill").write_text("1")
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             while "populated 1" in (group / "cgroup.events").read_text():
                 await asyncio.sleep(0.05)
         for directory, _, _ in os.walk(group, topdown=False):

@@ -23,7 +23,7 @@ _UNIT: Final = "node-backend"
 _NUMBER: Final = "15550000003"
 _ASKS: Final = ("import-baileys /srv", "account remove")
 """Commands that ask on a terminal, which does not exist here."""
-_PATIENCE: Final = 60.0
+_TIMEOUT: Final = 60.0
 
 
 def fetch() -> Path:
@@ -83,7 +83,7 @@ async def _connected(world: World) -> None:
 
 async def _until(world: World, lines: list[str], text: str) -> str:
     """The output of the commands, once it contains this."""
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(_TIMEOUT):
         while text not in (shown := await _do(world, lines)):
             await asyncio.sleep(0.2)
     return shown
@@ -146,7 +146,7 @@ class _Backend:
 
     async def until(self, event: str, **fields: str) -> dict[str, Any]:
         """The next event of this name and with these fields; earlier ones are skipped."""
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             while True:
                 while (told := self._next()) is not None:
                     self.since.append(told)

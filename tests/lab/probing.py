@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final
 
 DROPPED: Final = "the connection was closed without an answer"
-_PATIENCE: Final = 10.0
+_TIMEOUT: Final = 10.0
 
 
 class Probes:
@@ -57,7 +57,7 @@ class Probes:
 
     async def _one(self) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 status = await self._ask()
         except (OSError, TimeoutError, ValueError) as error:
             self.errors.append(f"{type(error).__name__}: {error}")

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from tests.support.fake_daemon import FakeClock
-from tests.support.small_world import PATIENT, until
+from tests.support.waiting import TIMEOUT, until
 from wad.core.errors import Unavailable
 from wad.lib.clock import SystemClock
 from wad.lib.loops import Loop, Loops
@@ -172,7 +172,7 @@ async def test_whoever_waits_for_a_loop_shortens_its_pause() -> None:
             asyncio.get_running_loop().call_soon(loop.retry_now)
             await loop.failed(Unavailable("x"), pause=3600)
 
-    async with asyncio.timeout(PATIENT):
+    async with asyncio.timeout(TIMEOUT):
         await loops.keep("a loop", body)
     assert tries == 1
 
@@ -326,7 +326,7 @@ async def test_a_loop_that_fails_on_its_way_out_goes(kind: type[Exception]) -> N
     task = loops.start("a loop", body)
     await begun.wait()
     task.cancel()
-    async with asyncio.timeout(PATIENT):
+    async with asyncio.timeout(TIMEOUT):
         await asyncio.wait([task])
     assert task.cancelled()
     assert loops.errors == 1

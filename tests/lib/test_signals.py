@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemons import PATIENT, Daemon, a_daemon
+from tests.support.daemons import TIMEOUT, Daemon, a_daemon
 from wad.lib.signals import RELOAD, UNUSED
 
 
@@ -34,7 +34,7 @@ async def begun(daemon: Daemon) -> subprocess.Popen[bytes]:
             stderr=log,
             cwd=Path(__file__).parent.parent.parent,
         )
-    async with asyncio.timeout(PATIENT):
+    async with asyncio.timeout(TIMEOUT):
         while not caught(process.pid) >> (UNUSED[-1] - 1) & 1:
             await asyncio.sleep(0)
     return process
@@ -70,7 +70,7 @@ async def test_a_signal_that_means_nothing_is_said_and_ignored(tmp_path: Path) -
         for _ in range(2):
             for number in UNUSED:
                 os.kill(pid, number)
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while daemon.log.read_text().count("wad does not use it") < len(UNUSED):
                 await asyncio.sleep(0.02)
         assert (await daemon.call("status"))["health"] == "healthy"
@@ -86,7 +86,7 @@ async def test_no_phase_is_without_its_handlers(tmp_path: Path) -> None:
         process = await begun(daemon)
         try:
             stopping = False
-            async with asyncio.timeout(PATIENT):
+            async with asyncio.timeout(TIMEOUT):
                 while process.poll() is None:
                     for number in (RELOAD, signal.SIGUSR1, signal.SIGALRM):
                         process.send_signal(number)
@@ -112,7 +112,7 @@ async def test_an_order_to_stop_before_it_is_ready_is_not_forgotten(
     process = await begun(daemon)
     try:
         process.send_signal(number)
-        assert await asyncio.to_thread(process.wait, PATIENT) == 0, daemon.log.read_text()
+        assert await asyncio.to_thread(process.wait, TIMEOUT) == 0, daemon.log.read_text()
         assert is_free(daemon)
     finally:
         process.kill()

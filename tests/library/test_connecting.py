@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.real_world import QUICK, STEADY, Line, a_real_world, until
+from tests.support.processes import gone
+from tests.support.real_world import QUICK, STEADY, a_real_world
+from tests.support.waiting import until
 from wad.core.connection import RetryDelays, State
 from wad.core.errors import EngineFailure
 from wad.engine.worker import NeonizeWorker
 
 pytestmark = pytest.mark.timeout(120)
-IMPATIENT = 2.0  # seconds of a probe's timeout: longer than a worker needs to start
+PROBE_TIMEOUT = 2.0  # seconds of a probe's timeout: longer than a worker needs to start
 RECONNECTS = 30
 
 
@@ -38,21 +40,10 @@ async def a_mute_proxy() -> AsyncIterator[str]:
         server.close()
 
 
-def gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    return not Path(f"/proc/{pid}/cmdline").exists()
-
-
-async def another_worker(line: Line, pid: int) -> None:
-    """Wait until that worker has ended and another one runs."""
-    await until(lambda: line.wad.worker is not None and line.pid != pid, "another worker")
-    assert gone(pid)
-
-
 async def test_a_dial_that_hangs_is_ended(tmp_path: Path) -> None:
     """Its own next attempt, then that of a new worker: each is killed, until one connects; no new scan is needed."""
     async with (
-        a_real_world(tmp_path, probe_every=0.2, probe_timeout=IMPATIENT) as world,
+        a_real_world(tmp_path, probe_every=0.2, probe_timeout=PROBE_TIMEOUT) as world,
         world.lead(),
     ):
         line = await world.line()
@@ -60,7 +51,7 @@ async def test_a_dial_that_hangs_is_ended(tmp_path: Path) -> None:
         await line.whatsapp.drop()
         for _ in range(2):
             await world.server.wait_stalled()
-            await another_worker(line, pid)
+            await line.another_worker(pid)
             pid = line.pid
         assert line.wad.status.state is State.RECONNECTING
         assert "did not answer" in line.wad.status.reason
@@ -89,13 +80,13 @@ async def test_a_proxy_that_sends_nothing(tmp_path: Path) -> None:
     """The library would wait for a minute, and answer no probe during that time."""
     async with (
         a_mute_proxy() as proxy,
-        a_real_world(tmp_path, proxy=proxy, probe_every=0.2, probe_timeout=IMPATIENT) as world,
+        a_real_world(tmp_path, proxy=proxy, probe_every=0.2, probe_timeout=PROBE_TIMEOUT) as world,
         world.lead(),
     ):
         line = await world.line(paired=False)
         await line.wad.pair()
         await until(lambda: line.wad.worker is not None, "a worker")
-        await another_worker(line, line.pid)
+        await line.another_worker(line.pid)
 
 
 async def test_a_missing_network_is_reported_briefly(tmp_path: Path) -> None:
@@ -112,13 +103,13 @@ async def test_a_missing_network_is_reported_briefly(tmp_path: Path) -> None:
         await line.connected(after=logins)
 
 
-@pytest.mark.parametrize("patience", [STEADY, QUICK], ids=["one worker", "workers end"])
-async def test_no_stream_error_ends_a_session(tmp_path: Path, patience: RetryDelays) -> None:
+@pytest.mark.parametrize("delays", [STEADY, QUICK], ids=["one worker", "workers end"])
+async def test_no_stream_error_ends_a_session(tmp_path: Path, delays: RetryDelays) -> None:
     """Whatever code the stream ends with, it logs in again without a new scan.
 
     None of them ends a worker either; only several short connections in a row do, which is wad's own rule.
     """
-    async with a_real_world(tmp_path, patience=patience) as world, world.lead():
+    async with a_real_world(tmp_path, delays=delays) as world, world.lead():
         line = await world.line()
         before, restarts = len(world.bus.history), line.wad.restarts
         for code in (401, 403, 405, 409, 500, 503, 515):
@@ -128,14 +119,14 @@ async def test_no_stream_error_ends_a_session(tmp_path: Path, patience: RetryDel
             ident = await line.bob.send_text(line.whatsapp, f"after {code}")
             assert (await line.stored([ident]))[ident] == 1
             assert line.wad.status.paired
-        assert (line.wad.restarts == restarts) == (patience is STEADY)
+        assert (line.wad.restarts == restarts) == (delays is STEADY)
         states = {h.detail["state"] for h in world.bus.history[before:] if h.kind == "state"}
         assert states == {"connected", "reconnecting"}
 
 
 async def test_reconnects_cost_nothing(tmp_path: Path) -> None:
     """A connect in the same process leaks handles; the library's own reconnects don't, and wad makes no others."""
-    async with a_real_world(tmp_path, patience=STEADY) as world, world.lead():
+    async with a_real_world(tmp_path, delays=STEADY) as world, world.lead():
         line = await world.line()
         pid = line.pid
 
@@ -156,7 +147,7 @@ async def test_reconnects_cost_nothing(tmp_path: Path) -> None:
         assert await handles() <= before + 2
         assert line.pid == pid
         os.kill(pid, signal.SIGTERM)  # and a new start uses another process
-        await another_worker(line, pid)
+        await line.another_worker(pid)
 
 
 async def test_a_connection_that_is_up_and_silent(tmp_path: Path) -> None:
@@ -174,8 +165,8 @@ async def test_a_connection_that_is_up_and_silent(tmp_path: Path) -> None:
 
 async def test_lasting_silence_replaces_the_worker(tmp_path: Path) -> None:
     """The library keeps a dead connection for minutes."""
-    patience = replace(QUICK, library=3)
-    async with a_real_world(tmp_path, pings=0.2, patience=patience) as world, world.lead():
+    delays = replace(QUICK, library=3)
+    async with a_real_world(tmp_path, pings=0.2, delays=delays) as world, world.lead():
         line = await world.line()
         pid = line.pid
         line.whatsapp.silent = True

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import builds
-from tests.support.real_world import Line, a_real_world, until
+from tests.support.real_world import Line, a_real_world
+from tests.support.waiting import until
 from tests.whatsapp import contents
 from tests.whatsapp.people import FATAL_RECEIPT_KINDS
 from wad.core.event import MessageKind
@@ -21,11 +22,6 @@ from wad.core.jid import Jid
 from wad.core.outgoing import Text
 
 pytestmark = pytest.mark.timeout(120)
-
-
-async def another_worker(line: Line, pid: int) -> None:
-    """Wait until another worker runs."""
-    await until(lambda: line.wad.worker is not None and line.pid != pid, "another worker")
 
 
 async def write(line: Line, number: int) -> list[str]:
@@ -45,7 +41,7 @@ async def test_receipts_that_kill_the_event_pump(tmp_path: Path) -> None:
             everything += await write(line, 40)
             await line.bob.send_receipt(line.whatsapp, wa_id, kind)
             everything += await write(line, 40)
-            await another_worker(line, pid)
+            await line.another_worker(pid)
             counted = await line.stored([*everything, wa_id])
             assert counted == Counter([*everything, wa_id])
         reasons = {h.text for h in world.bus.history if h.text.startswith("reconnecting")}
@@ -93,7 +89,7 @@ async def test_a_graceful_stop_in_a_burst(tmp_path: Path) -> None:
     async with a_real_world(tmp_path / "wad", python_path=build) as world, world.lead():
         line = await world.line()
         receipted = world.server.ledger.receipted_by
-        with line.stuck():
+        with line.spool_locked():
             idents = await write(line, 300)
             await until(lambda: len(receipted(line.whatsapp)) > 60, "receipts")
             stopping = asyncio.create_task(line.wad.stop())

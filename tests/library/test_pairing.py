@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.real_world import Line, RealWorld, a_real_world, until
+from tests.support.real_world import Line, RealWorld, a_real_world
+from tests.support.waiting import until
 from tests.whatsapp.account import Failure
 from wad.core.connection import Pair, State
 

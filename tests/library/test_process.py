@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import json
 import logging
 import platform
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.real_world import Line, a_real_world, until
+from tests.support.processes import in_a_process
+from tests.support.real_world import Line, a_real_world
+from tests.support.waiting import until
 from tests.whatsapp.golib import library_path
 from wad.core.connection import State
 from wad.core.errors import EngineFailure, WadError
@@ -36,15 +35,6 @@ from wad.engine.process import Process
 pytestmark = pytest.mark.timeout(120)
 _TGKILL, _EPOLL_PWAIT = {"x86_64": (234, 281), "aarch64": (131, 22)}[platform.machine()]
 _OUTSIDE = ("socket.", "subprocess.", "os.fork", "os.system", "os.exec", "os.posix_spawn")
-
-
-def in_a_process(code: str) -> Any:
-    """The last JSON output of a new Python process."""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 # --- side effects in a process ----------------------------------------------------------------

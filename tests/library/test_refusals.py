@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.real_world import QUICK, Line, a_real_world, until
+from tests.support.real_world import QUICK, Line, a_real_world
+from tests.support.waiting import until
 from tests.whatsapp.account import Failure
 from wad.core.connection import State
 
@@ -117,7 +118,7 @@ async def test_outdated(tmp_path: Path) -> None:
 async def test_no_longer_outdated(tmp_path: Path) -> None:
     """When WhatsApp accepts the version after all, the next slow attempt connects."""
     async with (
-        a_real_world(tmp_path, patience=replace(QUICK, outdated=0.1)) as world,
+        a_real_world(tmp_path, delays=replace(QUICK, outdated=0.1)) as world,
         world.lead(),
     ):
         line = await world.line()

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.disks import a_disk, fill
-from tests.support.real_world import Line, RealWorld, a_real_world, until
+from tests.support.real_world import Line, RealWorld, a_real_world
+from tests.support.waiting import until
 from tests.whatsapp import pb
 from wad.core.jid import Jid
 from wad.core.outbox import Entry, Refused

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.small_world import a_world, until
+from tests.support.small_world import a_world
+from tests.support.waiting import until
 from wad.api.views.problems import problems_of
 from wad.core.connection import State
 from wad.core.errors import StateUnwritable

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import resource
 import signal
 import sqlite3
 import stat
@@ -12,11 +11,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.support.disks import no_more_than
 from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable
 from wad.core.event import Content, MessageKind, MessageReceived, encode
 from wad.core.jid import Jid
@@ -62,17 +62,6 @@ def spool(path: Path) -> Iterator[Spool]:
     """An empty spool."""
     with closing(Spool.open(path)) as spool:
         yield spool
-
-
-@contextmanager
-def no_more_than(size: int) -> Iterator[None]:
-    """A disk on which no file can grow over `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # --- appending and reading ------------------------------------------------------------------------

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.flow.test_leader import TERMS, Reigns, a_leader, running
 from tests.support.fake_daemon import FakeClock
-from tests.support.small_world import PATIENT, until
+from tests.support.leaders import TERMS, Reigns, a_leader, running
+from tests.support.waiting import TIMEOUT, until
 from wad.core.errors import Conflict, StateUnwritable
 from wad.core.lease import LeaseTerms, Record, acquired
 from wad.lib.clock import SystemClock
@@ -280,7 +280,7 @@ async def test_a_disk_that_hangs_costs_no_renewal(tmp_path: Path, disk: Disk) ->
     assert await on_disk(lease) == renewal(1)
     disk.hang()
     for number in range(2, 9):
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             assert await lease.write(renewal(number), version) == version
     disk.go_on()
     assert await on_disk(lease) == renewal(8)
@@ -387,7 +387,7 @@ async def test_whatever_the_disk_does(
         match act:
             case "renew" if held:
                 asked += 1
-                async with asyncio.timeout(PATIENT):
+                async with asyncio.timeout(TIMEOUT):
                     # What a disk refused once, or somebody damaged, may be told; nothing else is a reason.
                     with suppress(Conflict, StateUnwritable) if troubled else nullcontext():
                         assert await lease.write(renewal(asked), held) == held

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import resource
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -34,6 +32,8 @@ from tests.contracts.world import (
     sending,
     wa_id,
 )
+from tests.store.opened import opened
+from tests.support.disks import no_more_than
 from wad.core.change import Change, PutMark
 from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable
 from wad.core.outbox import Sent
@@ -52,37 +52,7 @@ class TestSqliteStore(StoreContract):
     def fresh(self, tmp_path: Path) -> Fresh:
         """Each store in a file of its own."""
         numbers = itertools.count()
-
-        @asynccontextmanager
-        async def one() -> AsyncIterator[Store]:
-            store = await SqliteStore.open(tmp_path / f"{next(numbers)}.db")
-            try:
-                yield store
-            finally:
-                await store.close()
-
-        return one
-
-
-@asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[SqliteStore]:
-    """An open store."""
-    store = await SqliteStore.open(path)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-@contextmanager
-def no_more_than(size: int) -> Iterator[None]:
-    """A disk on which no file can grow over `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        return lambda: opened(tmp_path / f"{next(numbers)}.db")
 
 
 def files(path: Path) -> list[Path]:

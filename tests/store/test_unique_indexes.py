@@ -8,8 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from tests.contracts.world import (
     text,
     wa_id,
 )
+from tests.store.opened import opened
 from wad.core.change import Change, PutAlias, PutMessage
 from wad.core.content import Content, MessageKind
 from wad.core.errors import InvalidData, Unavailable
@@ -46,16 +46,6 @@ from wad.store.sqlite.schema import STEPS
 from wad.store.sqlite.store import SqliteStore
 
 OLDER = 2  # steps that a file had taken in which messages were found by wad's own index
-
-
-@asynccontextmanager
-async def opened(path: Path, **options: Any) -> AsyncIterator[SqliteStore]:
-    """An open store."""
-    store = await SqliteStore.open(path, **options)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def run(path: Path, statement: str, *values: object) -> list[Any]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from wad.core import wire
 
-PATIENT = 30.0
+TIMEOUT = 30.0
 _KEPT = ("PATH", "HOME", "LANG", "TERM", "VIRTUAL_ENV")
 
 
@@ -75,7 +75,7 @@ class Daemon:
                 start_new_session=True,
             )
         try:
-            async with asyncio.timeout(PATIENT):
+            async with asyncio.timeout(TIMEOUT):
                 while b"READY=1" not in await asyncio.get_running_loop().sock_recv(notify, 4096):
                     pass
         except TimeoutError:
@@ -90,7 +90,7 @@ class Daemon:
         assert self.process is not None
         process, self.process = self.process, None
         process.send_signal(how)
-        return await asyncio.to_thread(process.wait, PATIENT)
+        return await asyncio.to_thread(process.wait, TIMEOUT)
 
     async def call(self, method: str, **params: Any) -> Any:
         """Ask one operation over the control socket."""
@@ -122,14 +122,14 @@ class Daemon:
         """Wait until a condition holds for an account."""
         shown: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(PATIENT):
+            async with asyncio.timeout(TIMEOUT):
                 while True:
                     shown = await self.account(ref)
                     if condition(shown):
                         return shown
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            raise AssertionError(f"waited {PATIENT:g} s in vain for {what}: {shown}") from None
+            raise AssertionError(f"waited {TIMEOUT:g} s in vain for {what}: {shown}") from None
 
     async def wait_state(self, ref: str, state: str) -> dict[str, Any]:
         """Wait until an account is in a state."""
@@ -158,7 +158,7 @@ class Daemon:
         return sorted(found, key=lambda message: int(message["at_ms"]))
 
     async def wadctl(
-        self, *words: str, timeout: float = PATIENT
+        self, *words: str, timeout: float = TIMEOUT
     ) -> subprocess.CompletedProcess[str]:
         """Run the real command."""
         return await asyncio.to_thread(
@@ -172,6 +172,12 @@ class Daemon:
             cwd=Path(__file__).parent.parent.parent,
             check=False,
         )
+
+    async def doctor(self, *words: str, code: int | None = None) -> dict[str, Any]:
+        """The findings of the doctor, by id; `code`: the exit code that it must have."""
+        done = await self.wadctl("doctor", "--json", *words, timeout=120)
+        assert code in (None, done.returncode), done
+        return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
 
     async def wadctl_json(self, *words: str) -> Any:
         """The JSON that the real command prints; it must succeed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,17 @@ def a_disk(at: Path, size: str) -> Iterator[Path]:
         yield at
     finally:
         as_root("umount", "-l", str(at))
+
+
+@contextmanager
+def no_more_than(size: int) -> Iterator[None]:
+    """A disk on which no file can grow over `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def fill(file: Path) -> None:

@@ -34,6 +34,7 @@ class FakeClock:
     wall: int = 1_700_000_000_000
 
     def monotonic(self) -> float:
+        """Seconds."""
         return self.now
 
     def wall_ms(self) -> int:

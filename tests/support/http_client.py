@@ -56,3 +56,8 @@ async def ask(
     if token:
         sent["Authorization"] = f"Bearer {token}"
     return await asyncio.to_thread(_ask, port, method, path, body, sent)
+
+
+async def pair(port: int, token: str) -> Reply:
+    """Ask for a QR code of the account acc-1, which only administrators may."""
+    return await ask(port, "/api/whatsapp/regenerate-qr/acc-1", "POST", token=token)

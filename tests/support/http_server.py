@@ -17,12 +17,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.support.waiting import TIMEOUT
 from wad.http.server.limits import HttpLimits
 from wad.http.server.listening import bind
 from wad.http.server.slots import Slots
 from wad.http.server.uvicorn_server import serve
-
-PATIENCE = 30.0
 
 
 @dataclass
@@ -144,7 +143,7 @@ class Served:
                 await asyncio.sleep(0)
             if eof:
                 writer.write_eof()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 return await reader.read()
         except ConnectionError:
             return await reader.read()
@@ -200,13 +199,6 @@ def answers(data: bytes) -> list[Answer]:
     parser.parser.set_dangerous_leniencies(lenient_keep_alive=True, lenient_data_after_close=True)
     parser.parser.feed_data(data)
     return parser.found
-
-
-async def until(condition: Any) -> None:
-    """Wait until it is true."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.support import small_world
+from tests.support.processes import gone
+from tests.support.spools import locked, spooled
+from tests.support.waiting import until
 from tests.whatsapp import Account as WhatsAppAccount
 from tests.whatsapp import Peer, WhatsApp
 from wad.core.connection import RetryDelays, State
@@ -36,9 +36,6 @@ from wad.lib.loops import Loops
 from wad.state.account_dir import AccountDirs
 from wad.store import Store
 from wad.store.sqlite.store import SqliteStore
-
-until = partial(small_world.until, patience=30.0)
-"""A worker is a process that loads a library: on a busy machine its start takes seconds."""
 
 QUICK = RetryDelays(base=0.05, cap=0.2)
 """Short pauses between two workers, and all the time that one may take."""
@@ -95,19 +92,17 @@ class Line:
         return self.wad.worker.pid
 
     def spooled(self, kind: str = "message") -> Counter[str]:
-        """How often each message is in the durable inbox."""
-        path = self.wad.account_dir.spool_db
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-            rows = db.execute("SELECT wa_id FROM events WHERE kind = ?", (kind,))
-            return Counter(ident for (ident,) in rows)
+        """How often each message is in the spool."""
+        return spooled(self.wad.account_dir.spool_db, kind)
 
-    @contextmanager
-    def stuck(self) -> Iterator[None]:
-        """Nothing can be stored: somebody else has the durable inbox."""
-        with closing(sqlite3.connect(self.wad.account_dir.spool_db, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")
-            yield
-            db.execute("ROLLBACK")
+    def spool_locked(self) -> AbstractContextManager[None]:
+        """Nothing can be stored while the block runs."""
+        return locked(self.wad.account_dir.spool_db)
+
+    async def another_worker(self, pid: int) -> None:
+        """Wait until the worker with this process id has ended and another one runs."""
+        await until(lambda: self.wad.worker is not None and self.pid != pid, "another worker")
+        assert gone(pid)
 
     async def messages(self) -> list[Message]:
         """What is stored, oldest first."""
@@ -159,7 +154,7 @@ class RealWorld:
 async def a_real_world(
     directory: Path,
     *,
-    patience: RetryDelays = QUICK,
+    delays: RetryDelays = QUICK,
     stop_timeout: float = 6.0,
     probe_every: float = 10.0,
     probe_timeout: float = 20.0,
@@ -185,7 +180,7 @@ async def a_real_world(
             numbers = itertools.count(1)
             around = Surroundings(
                 open_engine("neonize", options), store, bus, clock, Loops(clock),
-                AccountOptions(patience, stop_timeout=stop_timeout),
+                AccountOptions(delays, stop_timeout=stop_timeout),
                 lambda: 3600.0, "me",
             )  # fmt: skip
             accounts = Accounts(AccountDirs(sessions), around, lambda: f"{next(numbers):08x}")

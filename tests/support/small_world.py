@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.waiting import TIMEOUT, until
 from wad.core.connection import RetryDelays
 from wad.core.lease import LeaseTerms
 from wad.engine.simulator import SimulatedWorker, SimulatorEngine
@@ -28,19 +29,10 @@ from wad.store.lease import FileLease
 from wad.store.session_registry import LocalSessionRegistry, SessionRegistry
 from wad.store.sqlite.store import SqliteStore
 
-PATIENT = 30.0  # seconds until a test that waits for something gives up
 
-
-async def until(
-    condition: Callable[[], object], what: str = "the condition", patience: float = PATIENT
-) -> None:
-    """Wait until a condition holds; a test that waits in vain says for what."""
-    try:
-        async with asyncio.timeout(patience):
-            while not condition():
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(f"waited {patience:g} s in vain for {what}") from None
+async def no_gap(why: str) -> None:
+    """Called where a spool is not the one that was read before; in these tests it is."""
+    raise AssertionError(why)
 
 
 class ShiftedClock(SystemClock):
@@ -114,7 +106,7 @@ async def a_world(
     directory: Path,
     *,
     auto_pair: bool = True,
-    patience: RetryDelays | None = None,
+    delays: RetryDelays | None = None,
     boot: str = "boot1",
     instance: str = "me",
     places: SessionRegistry | None = None,
@@ -132,7 +124,7 @@ async def a_world(
     def permit() -> float:
         return leader[0].valid_for() or 0.0
 
-    options = AccountOptions(patience or RetryDelays(base=0.01, cap=0.05), stop_timeout=1)
+    options = AccountOptions(delays or RetryDelays(base=0.01, cap=0.05), stop_timeout=1)
     around = Surroundings(
         engine,
         store,
@@ -175,7 +167,7 @@ async def a_world(
     )
     try:
         async with accounts.running():
-            backfills = Backfills(store, bus, Pace(answer=PATIENT, apart=0.0))
+            backfills = Backfills(store, bus, Pace(answer=TIMEOUT, apart=0.0))
             yield World(
                 engine,
                 store,

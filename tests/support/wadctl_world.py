@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import os
 import pty
 import signal
@@ -19,12 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from tests.support.fake_daemon import FakeDaemon
+from tests.support.wadctl_command import wadctl, wadctl_json
 from wad.api.control.server import serve_control
 from wad.core.connection import State
-from wadctl.__main__ import root
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -157,15 +156,12 @@ def two_accounts(socket: Path) -> Iterator[Served]:
 
 def run(world: Served, *words: str, stdin: str = "") -> Result:
     """wadctl in this process, in a pipe."""
-    env = {"WAD_SOCKET": str(world.socket), "NO_COLOR": None, "COLUMNS": None}
-    return CliRunner().invoke(root, list(words), input=stdin, env=env, prog_name="wadctl")
+    return wadctl({"WAD_SOCKET": str(world.socket)}, *words, stdin=stdin)
 
 
 def ask(world: Served, *words: str) -> Any:
     """The JSON document of a command that succeeds."""
-    result = run(world, *words, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    return wadctl_json({"WAD_SOCKET": str(world.socket)}, *words)
 
 
 @contextmanager

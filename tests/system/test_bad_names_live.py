@@ -12,7 +12,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from tests.support.real_world import Line, RealWorld, a_real_world, until
+from tests.support.real_world import Line, RealWorld, a_real_world
+from tests.support.waiting import until
 from tests.whatsapp import Group, contents, pb
 from tests.whatsapp.device import Envelope
 from tests.whatsapp.people import enc_node

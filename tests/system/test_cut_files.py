@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemons import PATIENT, Daemon
-from tests.support.real_world import a_real_world, until
+from tests.support.daemons import TIMEOUT, Daemon
+from tests.support.real_world import a_real_world
+from tests.support.waiting import until
 from wad.api.views.problems import problems_of
 from wad.core.connection import State
 
@@ -48,7 +49,7 @@ async def problems(daemon: Daemon) -> set[str]:
 
     def get(path: str) -> str:
         url = f"http://127.0.0.1:{daemon.port}{path}"
-        with urllib.request.urlopen(url, timeout=PATIENT) as answer:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             return str(answer.read().decode())
 
     health: dict[str, Any] = json.loads(await asyncio.to_thread(get, "/health"))
@@ -81,7 +82,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         await daemon.wait_state("shop", "connected")
         sent = await daemon.call("messages.send", account="shop", to="+15550000002", text="x")
         assert sent
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while (await daemon.call("outbox.list", account="shop"))["entries"][0]["state"] != (
                 "delivered"
             ):
@@ -108,7 +109,7 @@ async def test_a_file_of_the_state_that_is_cut_is_named(state: Daemon, file: str
             await until_connected(state)
             found: set[str] = set()
             try:
-                async with asyncio.timeout(PATIENT):
+                async with asyncio.timeout(TIMEOUT):
                     while (found := await problems(state)) != FILES[file]:
                         await asyncio.sleep(0.1)
             except TimeoutError:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,12 @@ import pytest
 from tests.support import builds
 from tests.support.daemons import Daemon, a_daemon
 from tests.support.disks import a_disk, fill
+from tests.support.spools import locked, spooled
 from tests.whatsapp import Account, Peer, WhatsApp, contents
 from tests.whatsapp.history import Conversation, Line
 
 pytestmark = pytest.mark.timeout(180)
-PATIENT = 60.0
+TIMEOUT = 60.0
 BURST = 500
 
 
@@ -59,7 +59,7 @@ class Shop:
         sent = await self.daemon.call(
             "messages.send", account="shop", to=f"+{self.bob.pn.user}", text=text
         )
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 page = await self.daemon.call("outbox.list", account="shop")
                 entries = {entry["id"]: entry for entry in page["entries"]}
@@ -82,7 +82,7 @@ class Shop:
         worker: dict[str, Any] = (await self.daemon.account("shop"))["worker"]
         os.kill(worker["pid"], signal.SIGKILL)
         self.killed += 1
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while Path(f"/proc/{worker['pid']}/cmdline").exists():
                 await asyncio.sleep(0.005)
         return worker
@@ -93,7 +93,7 @@ class Shop:
 
     async def receipts(self, least: int) -> set[str]:
         """Wait until WhatsApp has been told of so many messages; which."""
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while len(self.receipted) < least:
                 await asyncio.sleep(0.002)
         return self.receipted
@@ -105,42 +105,35 @@ class Shop:
 
     @property
     def spool_file(self) -> Path:
-        """The account's durable inbox."""
+        """The account's spool."""
         (found,) = (self.daemon.state / "sessions").glob("*/spool.db")
         return found
 
     def spooled(self, kind: str = "message") -> Counter[str]:
         """How often each message is in the spool."""
-        with closing(sqlite3.connect(f"file:{self.spool_file}?mode=ro", uri=True)) as db:
-            return Counter(
-                ident for (ident,) in db.execute("SELECT wa_id FROM events WHERE kind = ?", (kind,))
-            )
+        return spooled(self.spool_file, kind)
 
     async def stored(self, idents: set[str]) -> Counter[str]:
         """Wait until these are in the store; how often each message is."""
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 found = Counter(m["wa_id"] for m in await self.daemon.messages("shop"))
                 if idents <= set(found):
                     return found
                 await asyncio.sleep(0.05)
 
-    @contextmanager
-    def stuck(self) -> Iterator[None]:
-        """Nothing can be stored: somebody else has the spool."""
-        with closing(sqlite3.connect(self.spool_file, timeout=30, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")
-            yield
-            db.execute("ROLLBACK")
+    def spool_locked(self) -> AbstractContextManager[None]:
+        """Nothing can be stored while the block runs."""
+        return locked(self.spool_file)
 
     @contextmanager
     def slowed(self) -> Iterator[None]:
-        """Somebody else has the spool most of the time."""
+        """The spool is locked most of the time."""
         ended = threading.Event()
 
         def hold() -> None:
             while not ended.is_set():
-                with self.stuck():
+                with self.spool_locked():
                     ended.wait(0.05)
                 ended.wait(0.005)
 
@@ -189,7 +182,7 @@ async def test_a_receipt_means_that_it_is_on_the_disk(tmp_path: Path) -> None:
 async def test_no_receipt_before_the_commit(tmp_path: Path) -> None:
     """While nothing can be stored WhatsApp is told nothing; a worker killed then has lost nothing."""
     async with a_shop(tmp_path) as shop:
-        with shop.stuck():
+        with shop.spool_locked():
             await shop.write(150)
             # Its place is full: 64 wait for the disk, 100 in the library.
             await until_threads(shop, 64)
@@ -211,7 +204,7 @@ async def test_what_is_not_receipted_is_acknowledged_after_the_commit(tmp_path: 
         answers = [await shop.answer(f"answer {number}") for number in range(50)]
         (device,) = shop.account.devices.values()
         before = threads_of(await shop.pid())
-        with shop.stuck():
+        with shop.spool_locked():
             posts = [channel.post_text(shop.account, f"post {number}") for number in range(3)]
             shop.bob.call(shop.account)
             for answer in answers:
@@ -222,7 +215,7 @@ async def test_what_is_not_receipted_is_acknowledged_after_the_commit(tmp_path: 
             assert waiting == Counter(receipt=50, message=3, call=1)
             await shop.die()
         await shop.daemon.wait_state("shop", "connected")
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while device.queue:
                 await asyncio.sleep(0.05)
         await shop.stored(set(posts))
@@ -240,7 +233,7 @@ async def test_history_is_receipted_after_the_commit(tmp_path: Path) -> None:
             Line(f"OLD{n}", 1_700_000_000 + n, contents.text(f"{n}"), shop.bob) for n in range(5)
         ]
         (ident,) = await shop.account.phone.send_history(Conversation(shop.bob, lines))
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while not media.refused:
                 await asyncio.sleep(0.01)
         assert ident not in shop.receipted
@@ -249,7 +242,7 @@ async def test_history_is_receipted_after_the_commit(tmp_path: Path) -> None:
         assert await shop.stored({line.ident for line in lines}) == Counter(
             line.ident for line in lines
         )
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while ident not in shop.receipted:
                 await asyncio.sleep(0.01)
 
@@ -257,7 +250,7 @@ async def test_history_is_receipted_after_the_commit(tmp_path: Path) -> None:
 async def until_threads(shop: Shop, least: int) -> None:
     """Until the worker has so many threads: each receipt that is held has one."""
     pid = await shop.pid()
-    async with asyncio.timeout(PATIENT):
+    async with asyncio.timeout(TIMEOUT):
         while threads_of(pid) < least:
             await asyncio.sleep(0.01)
 
@@ -276,7 +269,7 @@ async def test_a_message_that_comes_again_is_stored_once(tmp_path: Path) -> None
         shop.account.forgets_receipts = False
         receipts = len(shop.server.ledger.receipts_of(shop.account))
         await shop.kill()
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while len(shop.server.ledger.receipts_of(shop.account)) < receipts + 30:
                 await asyncio.sleep(0.01)
         assert shop.spooled() == Counter(shop.sent)
@@ -303,7 +296,7 @@ async def test_what_was_lost_is_found_out(tmp_path: Path, another_build: Path) -
     async with a_shop(tmp_path, another_build) as shop:
         await shop.write(5)
         await shop.stored(set(shop.sent))
-        with shop.stuck():
+        with shop.spool_locked():
             await shop.write(60)
             receipted = await shop.receipts(65)
             await shop.die()

@@ -20,8 +20,7 @@ from tests.audit.damage import copy_message, ids
 from tests.missing import Missing, as_root
 from tests.support.daemons import Daemon, a_daemon
 from tests.support.disks import a_disk
-from tests.system.test_system import System
-from tests.whatsapp import WhatsApp
+from tests.system.systems import System, a_system
 from wad.audit.doctor import host
 
 pytestmark = pytest.mark.timeout(180)
@@ -52,21 +51,10 @@ def _on_a_disk() -> Path:
 @asynccontextmanager
 async def paired(directory: Path) -> AsyncIterator[System]:
     """An account that is signed in, with the real library, and has received something."""
-    async with WhatsApp() as server:
-        account = server.add_account("15550000001", name="Shop")
-        bob = server.add_peer("15550000012", name="Bob")
-        async with a_daemon(directory, server.environment()) as daemon:
-            system = System(server, account, bob, daemon)
-            await system.pair()
-            await system.receive("one", "two")
-            yield system
-
-
-async def examined(daemon: Daemon, *words: str, code: int) -> dict[str, Any]:
-    """Every line by its id."""
-    done = await daemon.wadctl("doctor", "--json", *words, timeout=120)
-    assert done.returncode == code, done
-    return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
+    async with a_system(directory) as system:
+        await system.pair()
+        await system.receive("one", "two")
+        yield system
 
 
 def ill(checks: dict[str, Any]) -> dict[str, str]:
@@ -102,7 +90,7 @@ async def test_no_daemon(place: Path) -> None:
     daemon = Daemon(place, engine="simulator")
     await daemon.start()
     await daemon.end()
-    checks = await examined(daemon, code=2)
+    checks = await daemon.doctor(code=2)
     assert ill(checks) == {"daemon": "FAIL", "sessions": "WARN"}
     assert checks["daemon"]["fix"][0] in ("wad run", "systemctl start wad")
 
@@ -110,7 +98,7 @@ async def test_no_daemon(place: Path) -> None:
 async def test_a_daemon_without_accounts(place: Path) -> None:
     """The base line of the set-ups below."""
     async with a_daemon(place, engine="simulator") as daemon:
-        checks = await examined(daemon, code=10)
+        checks = await daemon.doctor(code=10)
         assert ill(checks) == EMPTY
         assert checks["accounts"]["fix"] == ["wadctl account add NAME --pair"]
 
@@ -131,7 +119,7 @@ async def test_a_port_that_somebody_else_has(place: Path) -> None:
 async def test_without_http(place: Path) -> None:
     """Who does not want it is not told that it is missing, nor that the daemon is ill."""
     async with a_daemon(place, {"WAD_HTTP_ENABLED": "false"}, engine="simulator") as daemon:
-        checks = await examined(daemon, code=10)
+        checks = await daemon.doctor(code=10)
     assert ill(checks) == EMPTY
     for line in ("port", "health", "burst", "dashboard"):
         assert checks[line]["outcome"] == "SKIPPED"
@@ -142,7 +130,7 @@ async def test_state_in_memory(place: Path) -> None:
     """It would be gone after a reboot."""
     with a_disk(place / "disk", "400m") as disk:
         async with a_daemon(disk, engine="simulator") as daemon:
-            checks = await examined(daemon, code=2)
+            checks = await daemon.doctor(code=2)
     assert ill(checks) == EMPTY | {"sessions_persistent": "FAIL"}
     assert any("cp -a" in line for line in checks["sessions_persistent"]["fix"])
 
@@ -153,7 +141,7 @@ async def test_files_of_another_user(place: Path) -> None:
         restored = daemon.state / "sessions/shop.backup"
         restored.write_bytes(b"x")
         as_root("chown", "nobody:nogroup", str(restored))
-        checks = await examined(daemon, code=2)
+        checks = await daemon.doctor(code=2)
     assert ill(checks) == EMPTY | {"sessions_writable": "FAIL"}
     assert (
         checks["sessions_writable"]["fix"][0]
@@ -165,7 +153,7 @@ async def test_keys_that_others_may_read(place: Path) -> None:
     """Who has the files has the accounts."""
     async with a_daemon(place, engine="simulator") as daemon:
         (daemon.state / "sessions").chmod(0o755)
-        checks = await examined(daemon, code=10)
+        checks = await daemon.doctor(code=10)
     assert ill(checks) == EMPTY | {"sessions_writable": "WARN"}
     assert checks["sessions_writable"]["fix"] == [f"chmod -R go= {daemon.state}/sessions"]
 
@@ -173,7 +161,7 @@ async def test_keys_that_others_may_read(place: Path) -> None:
 async def test_too_little_room(place: Path) -> None:
     """The daemon says so, too, as accounts do not connect."""
     async with a_daemon(place, {"WAD_STATE_MIN_FREE_MB": "1000000"}, engine="simulator") as daemon:
-        checks = await examined(daemon, code=2)
+        checks = await daemon.doctor(code=2)
     assert ill(checks) == EMPTY | {"disk": "FAIL", "health": "WARN"}
     assert checks["disk"]["fix"][0].startswith("df -h /")
 
@@ -183,7 +171,7 @@ async def test_an_account_that_was_logged_out(place: Path) -> None:
     async with paired(place) as system:
         await system.account.log_out()
         shown = await system.daemon.wait_state("shop", "logged_out")
-        checks = await examined(system.daemon, "--full", code=2)
+        checks = await system.daemon.doctor("--full", code=2)
     assert ill(checks)["accounts"] == "FAIL"
     assert checks["accounts"]["fix"] == [f"wadctl account pair {shown['id']}"]
 
@@ -198,12 +186,12 @@ async def test_a_damaged_session(place: Path) -> None:
         for suffix in ("-wal", "-shm"):
             (account_dir / f"session.db{suffix}").unlink(missing_ok=True)
         (account_dir / "session.db").write_bytes(b"\x00no database" * 1000)
-        checks = await examined(daemon, "--full", code=2)
+        checks = await daemon.doctor("--full", code=2)
         assert ill(checks) == {"daemon": "FAIL", "sessions": "FAIL"}
         assert shown["id"] in checks["sessions"]["fix"][0]
         await daemon.start()
         await daemon.wait_state("shop", "failed")
-        checks = await examined(daemon, "--full", code=2)
+        checks = await daemon.doctor("--full", code=2)
         assert ill(checks)["accounts"] == "FAIL"
         assert "session.db.damaged" in checks["sessions"]["evidence"]
 
@@ -214,7 +202,7 @@ async def test_a_lease_that_cannot_be_held(place: Path) -> None:
     (daemon.state / "lease.json.new/in-the-way").mkdir(parents=True)
     await daemon.start()
     try:
-        checks = await examined(daemon, code=2)
+        checks = await daemon.doctor(code=2)
     finally:
         await daemon.end(signal.SIGKILL)
     assert ill(checks)["lock"] == "FAIL"
@@ -226,11 +214,11 @@ async def test_duplicates_in_the_store(place: Path) -> None:
     async with paired(place) as system:
         file = system.daemon.state / "wad.db"
         copy_message(file, ids(file)[0], "twin")
-        checks = await examined(system.daemon, code=2)
+        checks = await system.daemon.doctor(code=2)
         assert ill(checks) == {"duplicates": "FAIL"}
         assert checks["duplicates"]["fix"][-1] == "wadctl audit repair --apply"
         assert (await system.daemon.wadctl("audit", "repair", "--apply")).returncode == 0
-        assert ill(await examined(system.daemon, code=0)) == {}
+        assert ill(await system.daemon.doctor(code=0)) == {}
         assert len(await system.daemon.messages("shop")) == 2
 
 
@@ -239,7 +227,7 @@ async def test_a_mistake_in_the_configuration(place: Path) -> None:
     async with a_daemon(place, engine="simulator") as daemon:
         file = place / "wad.toml"
         file.write_text("[http]\nprot = 1\n")
-        checks = await examined(daemon, "--config", str(file), code=2)
+        checks = await daemon.doctor("--config", str(file), code=2)
     assert ill(checks) == EMPTY | {"configuration": "FAIL"}
     assert "did you mean http.port" in checks["configuration"]["evidence"]
 
@@ -247,7 +235,7 @@ async def test_a_mistake_in_the_configuration(place: Path) -> None:
 async def test_an_instance_id_that_changes(place: Path) -> None:
     """A container's host name is another one next time."""
     async with a_daemon(place, {"INSTANCE_ID": "host_3f2b1a0c9d8e"}, engine="simulator") as daemon:
-        checks = await examined(daemon, code=10)
+        checks = await daemon.doctor(code=10)
     assert ill(checks) == EMPTY | {"instance_id": "WARN"}
 
 

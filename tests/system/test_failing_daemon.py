@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemons import PATIENT, a_daemon
+from tests.support.daemons import TIMEOUT, a_daemon
 from wad.core.errors import TimedOut
 
 pytestmark = pytest.mark.timeout(180)
@@ -65,7 +65,7 @@ async def test_a_loop_that_fails_for_ever_is_told_and_holds_up_no_stop(
         await daemon.wait_state(account, "connected")
 
         async def until(ill: bool) -> dict[str, Any]:
-            async with asyncio.timeout(PATIENT):
+            async with asyncio.timeout(TIMEOUT):
                 while True:
                     status: dict[str, Any] = await daemon.call("status")
                     if (loop in {p["text"].split()[0] for p in status["problems"]}) is ill:
@@ -104,11 +104,11 @@ async def test_a_state_directory_that_is_moved_away_is_said_in_a_sentence(tmp_pa
     async with a_daemon(tmp_path, engine="simulator") as daemon:
         away = tmp_path / "elsewhere"
         daemon.state.rename(away)
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while "cannot determine the free space" not in daemon.log.read_text():
                 await asyncio.sleep(0.05)
         away.rename(daemon.state)
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             while "space works again" not in daemon.log.read_text():
                 await asyncio.sleep(0.05)
         status = await daemon.call("status")

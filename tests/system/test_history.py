@@ -14,8 +14,8 @@ import pytest
 
 from tests.support import builds
 from tests.support.http_client import ask
-from tests.system.test_rest import API, BOB, a_site, get, post
-from tests.system.test_system import System
+from tests.system.rest import API, BOB, a_site, get, post
+from tests.system.systems import System
 from tests.whatsapp import contents
 from tests.whatsapp.history import Conversation, Line
 from tests.whatsapp.people import Person

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.daemons import Daemon
 from tests.support.http_client import ask
-from tests.system.test_system import a_system
+from tests.system.systems import a_system
 
 pytestmark = pytest.mark.timeout(180)
 

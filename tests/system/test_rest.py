@@ -6,53 +6,21 @@ import asyncio
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.http_client import Reply, ask
-from tests.system.test_system import System, a_system
-from wad.core.token import Role, named
+from tests.support.http_client import ask
+from tests.system.rest import ADMIN, API, BOB, a_site, get, post
+from tests.system.systems import System
 
 pytestmark = pytest.mark.timeout(180)
-
-ADMIN = "wad_admin_of_the_tests"
-API = "/api/whatsapp"
-BOB = "15550000012@s.whatsapp.net"
-
-
-async def get(system: System, path: str) -> Any:
-    """The document at a path, which must be there."""
-    reply = await ask(system.daemon.port, path, token=ADMIN)
-    assert reply.status == 200, reply
-    assert reply.document["success"] is True
-    return reply.document
-
-
-async def post(
-    system: System, path: str, content: object = None, method: str = "POST", **headers: str
-) -> Reply:
-    """Change something."""
-    return await ask(
-        system.daemon.port, path, method, content=content, token=ADMIN, headers=headers
-    )
-
-
-@asynccontextmanager
-async def a_site(directory: Path, **environ: str) -> AsyncIterator[System]:
-    """Everything up, with a token for HTTP; nothing paired."""
-    async with a_system(directory, **environ) as system:
-        await system.daemon.end()
-        system.daemon.environ["WAD_HTTP_TOKENS"] = str(named("tests", Role.ADMIN, ADMIN))
-        await system.daemon.start()
-        yield system
 
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[System]:
-    """The same, as a fixture."""
+    """Everything up, with a token for HTTP; nothing paired."""
     async with a_site(tmp_path) as system:
         yield system
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tests.support.protobufs import Message
-from tests.system.test_system import System, a_system
+from tests.system.systems import System, a_system
 from tests.whatsapp import WhatsApp, stanzas
 from tests.whatsapp.device import Device
 from tests.whatsapp.media import Request

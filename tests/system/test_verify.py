@@ -11,7 +11,7 @@ import pytest
 
 from tests.audit.damage import copy_message, ids
 from tests.support.daemons import Daemon, a_daemon
-from tests.system.test_system import a_system
+from tests.system.systems import a_system
 
 pytestmark = pytest.mark.timeout(240)
 

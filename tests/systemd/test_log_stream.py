@@ -14,7 +14,7 @@ import pytest
 
 from wad.systemd.log_stream import LogStream
 
-PATIENT = 30.0
+TIMEOUT = 30.0
 
 
 class Slow(io.StringIO):
@@ -45,7 +45,7 @@ def test_lines_come_in_their_order() -> None:
     lines = [f"line {number}\n" for number in range(1000)]
     for line in lines:
         stream.write(line)
-    assert stream.drain(PATIENT)
+    assert stream.drain(TIMEOUT)
     assert behind.getvalue() == "".join(lines)
 
 
@@ -53,14 +53,14 @@ def test_nobody_waits_for_a_stream_that_hangs(slow: Slow) -> None:
     """The buffer is bounded; dropped lines are counted, and reported where they are missing."""
     stream = LogStream(slow, most=100)
     stream.write("first\n")
-    assert slow.begun.wait(PATIENT)
+    assert slow.begun.wait(TIMEOUT)
     for number in range(100):
         stream.write(f"{number:09}\n")
     assert not stream.drain(0)
     slow.may.set()
-    assert stream.drain(PATIENT)
+    assert stream.drain(TIMEOUT)
     stream.write("last\n")
-    assert stream.drain(PATIENT)
+    assert stream.drain(TIMEOUT)
     kept = "".join(f"{number:09}\n" for number in range(10))
     told = "wad.log: 90 records were dropped: the log's output was too slow\n"
     assert slow.getvalue() == f"first\n{kept}{told}last\n"
@@ -76,7 +76,7 @@ def test_nobody_waits_for_a_pipe_that_nobody_reads() -> None:
             handler.handle(logging.makeLogRecord({"msg": f"{number} {'x' * 1000}"}))
         for number in range(2000):
             assert reader.readline().startswith(f"{number} x")
-        assert stream.drain(PATIENT)
+        assert stream.drain(TIMEOUT)
 
 
 class Gone(io.StringIO):
@@ -95,7 +95,7 @@ def test_a_stream_that_is_gone_ends_nothing() -> None:
     stream = LogStream(gone)
     for _ in range(3):
         stream.write("nobody reads this\n")
-        assert stream.drain(PATIENT)
+        assert stream.drain(TIMEOUT)
     assert gone.tries == 3
 
 

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from tests.audit.damage import change_rows, copy_message, filled, ids, opened, spread
 from tests.contracts.world import ACC, ANN_THREAD
-from wadctl.__main__ import root
+from tests.support.wadctl_command import wadctl, wadctl_json
 
 
 def run(state_dir: Path, *words: str, **environ: str) -> Result:
     """wadctl in this process, in a pipe; the daemon does not run."""
-    env = {"WAD_STATE_DIR": str(state_dir), "WAD_CONFIG": None, "NO_COLOR": None} | environ
-    return CliRunner().invoke(root, ["audit", *words], env=env, prog_name="wadctl")
+    return wadctl(_env(state_dir) | environ, "audit", *words)
 
 
 def ask(state_dir: Path, *words: str, code: int = 0) -> Any:
-    """The JSON document of a command that ends so."""
-    result = run(state_dir, *words, "--json")
-    assert result.exit_code == code, result.output
-    return json.loads(result.stdout)
+    """The JSON document of a command that exits with this code."""
+    return wadctl_json(_env(state_dir), "audit", *words, code=code)
+
+
+def _env(state_dir: Path) -> dict[str, str | None]:
+    return {"WAD_STATE_DIR": str(state_dir), "WAD_CONFIG": None}
 
 
 @pytest.fixture

@@ -5,26 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from tests.support.wadctl_world import COMMAND, Served, environment, run, two_accounts
+from tests.support.wadctl_world import COMMAND, Served, environment, run
 from tests.wadctl_reference import reference
 from wad.api.operation import Access, Operation, Params, operations
 from wad.core.errors import WadError
 from wadctl.__main__ import root
 from wadctl.commands import CommandGroup, add_commands
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[Served]:
-    """A daemon with two accounts."""
-    with two_accounts(tmp_path / "wad.sock") as world:
-        yield world
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:

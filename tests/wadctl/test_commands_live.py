@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.fake_daemon import FakeDaemon
-from tests.support.wadctl_world import Served, Terminal, ask, run, served, terminals, two_accounts
+from tests.support.wadctl_world import Served, Terminal, ask, run, served
 from wad.core.connection import State
 from wad.core.message import MessageStatus
 from wad.core.outbox import Entry
@@ -24,21 +24,6 @@ from wad.lib.procfs import Usage
 from wad.store.port import Enqueued
 from wad.systemd.cgroups import WorkerLimits
 from wadctl.__main__ import root
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[Served]:
-    """A daemon with two accounts."""
-    with two_accounts(tmp_path / "wad.sock") as world:
-        yield world
-
-
-@pytest.fixture
-def terminal(world: Served) -> Iterator[Callable[..., Terminal]]:
-    """Starts wadctl on a terminal."""
-    with terminals(world) as start:
-        yield start
-
 
 # --- looking ----------------------------------------------------------------------------------------
 

@@ -12,18 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.support.wadctl_world import COMMAND, Served, environment, run, two_accounts
+from tests.support.wadctl_world import COMMAND, Served, environment, run
 from wad.core.errors import BadInput, DaemonDown, Denied, WadError
 from wad.core.wire import HELLO, Response, encode
 from wadctl.__main__ import root
 from wadctl.client import Client
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[Served]:
-    """A daemon with two accounts."""
-    with two_accounts(tmp_path / "wad.sock") as world:
-        yield world
 
 
 @pytest.mark.parametrize("kind", WadError.by_code.values(), ids=WadError.by_code)

@@ -6,7 +6,7 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,27 +20,11 @@ from tests.support.wadctl_world import (
     environment,
     run,
     served,
-    terminals,
-    two_accounts,
 )
 from wad.core.connection import State
 
 CODE: Final = "2@" + "abcDEF0123/+=," * 12
 QR_ROW: Final = re.compile(r"^[█▀▄ ]{20,}$", re.MULTILINE)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[Served]:
-    """A daemon with two accounts."""
-    with two_accounts(tmp_path / "wad.sock") as world:
-        yield world
-
-
-@pytest.fixture
-def terminal(world: Served) -> Iterator[Callable[..., Terminal]]:
-    """Starts wadctl on a terminal."""
-    with terminals(world) as start:
-        yield start
 
 
 def fresh(world: Served, qr: str = CODE) -> None:

@@ -16,7 +16,7 @@ from tests.whatsapp.wire import SERVER, Jid, Node, Value, node
 if TYPE_CHECKING:
     from tests.whatsapp.server import WhatsApp
 
-_PATIENT = 30.0
+_TIMEOUT = 30.0
 _BANNED = 402  # reason of a <failure>
 _RESTART = 515  # code of a <stream:error>
 
@@ -124,7 +124,7 @@ class Account:
         """Whether a device of it is logged in."""
         return any(device.connection is not None for device in self.devices.values())
 
-    async def wait_offline(self, timeout: float = _PATIENT) -> None:
+    async def wait_offline(self, timeout: float = _TIMEOUT) -> None:
         """Wait until no device is logged in.  A device that reconnects at once may be missed; see `drop`."""
         what = f"end of {self.name}'s connection"
         await self.server.news.until(lambda: not self.online, timeout, what, self._seen)
@@ -149,7 +149,7 @@ class Account:
         """Wait until a stanza with this tag arrived without an answer."""
         what = f"a {tag} of {self.name} while it is silent"
         await self.server.news.until(
-            lambda: any(stanza.tag == tag for stanza in self.unheard), _PATIENT, what, self._seen
+            lambda: any(stanza.tag == tag for stanza in self.unheard), _TIMEOUT, what, self._seen
         )
 
     def redeliver(self, ident: str, *, anew: bool = False) -> None:
@@ -206,4 +206,4 @@ class Account:
     async def _gone(self, connections: Iterable[Connection]) -> None:
         for connection in connections:
             what = f"end of {self.name}'s connection"
-            await self.server.news.until(connection.gone, _PATIENT, what, self._seen)
+            await self.server.news.until(connection.gone, _TIMEOUT, what, self._seen)

@@ -20,7 +20,7 @@ from tests.whatsapp.news import News
 from tests.whatsapp.peers import Peer
 from tests.whatsapp.server import WhatsApp
 
-_PATIENT = 30.0
+_TIMEOUT = 30.0
 _CALL = 90.0  # the library itself gives up after 75
 Event = dict[str, Any]
 
@@ -49,7 +49,7 @@ class Client:
         self.events["exited"].append({"event": "exited"})
         self._news.tell()
 
-    async def wait(self, name: str, count: int = 1, timeout: float = _PATIENT) -> Event:
+    async def wait(self, name: str, count: int = 1, timeout: float = _TIMEOUT) -> Event:
         """The event of that name with that number, from 1 on."""
         events = self.events[name]
         await self._news.until(lambda: len(events) >= count, timeout, f"{name} {count}", self._seen)

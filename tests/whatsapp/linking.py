@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _ADV_PREFIX = b"\x06\x00"  # of what an account signs for a linked device
 _RAW_ID = 12345
-_PATIENT = 30.0
+_TIMEOUT = 30.0
 _ROUNDS = 2 << 16  # of PBKDF2
 _PREFIX = "link_code_pairing_"
 
@@ -132,7 +132,7 @@ async def enter_code(account: Account, code: str) -> int:
             id=server.next_id(), t=server.now(),
         )
     )  # fmt: skip
-    finish = await server.news.until(lambda: request.finish, _PATIENT, "end of linking by code")
+    finish = await server.news.until(lambda: request.finish, _TIMEOUT, "end of linking by code")
     bundle = finish.content(f"{_PREFIX}wrapped_key_bundle")
     shared = mine.agree(theirs)
     key = hkdf(shared, 32, b"link_code_pairing_key_bundle_encryption_key", bundle[:32])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_world import PATIENT
+from tests.support.waiting import TIMEOUT
 from wad.core import wire
 from wad.engine.port import FAULT
 from wad.engine.process import Process
@@ -54,7 +54,7 @@ async def test_any_unhandled_error_ends_a_worker(act: str, who: str) -> None:
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     process = Process.start(argv, environ, theirs, lambda line: None)
     with ours:
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(TIMEOUT):
             assert await process.ended == FAULT
             await process.drained()
         frames = wire.Decoder().feed(ours.recv(1 << 16))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.protobufs import Message, pb
+from tests.support.waiting import until_threads as until
 from wad.core.errors import Damaged, StateUnwritable
 from wad.lib.clock import SystemClock
 from wad.state.spool import Arrival, Spool
@@ -85,15 +86,6 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     """An empty spool."""
     with closing(Spool.open(tmp_path / "spool.db")) as spool:
         yield spool
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for another thread."""
-    for _ in range(10_000):
-        if condition():
-            return
-        time.sleep(0.001)
-    raise AssertionError("waited in vain")
 
 
 def kinds(spool: Spool) -> list[tuple[str, str]]:

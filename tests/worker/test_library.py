@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.processes import in_a_process
 from tests.support.protobufs import pb
 from wad.core.errors import EngineFailure
 from wad.worker import c_interface
-
-
-def in_a_process(code: str) -> Any:
-    """The JSON output of a new Python process."""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def test_a_worker_imports_nothing_heavy() -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.waiting import until_threads as until
 from tests.whatsapp.golib import library_path
 from wad.worker import receipt_gate
 from wad.worker.log_lines import (
@@ -78,15 +77,6 @@ def held(gate: ReceiptGate, text: str) -> Receipt:
     receipt = Receipt(gate, text)
     until(lambda: len(gate._waiting) > before)
     return receipt
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for another thread."""
-    for _ in range(10_000):
-        if condition():
-            return
-        time.sleep(0.001)
-    raise AssertionError("waited in vain")
 
 
 def deal_with(gate: ReceiptGate, *names: str) -> None:

@@ -27,7 +27,7 @@ from wad.core.errors import WadError
 from wad.flow.accounts.importing import Imports
 from wad.flow.accounts.moving import Moving
 
-_PATIENCE: Final = 20.0  # seconds after which an answer counts as missing
+_TIMEOUT: Final = 20.0  # seconds after which an answer counts as missing
 _ACCOUNT: Final = "acc-15550000001"
 
 
@@ -161,7 +161,7 @@ def requests(directory: Path) -> Iterator[Callable[[tuple[Operation, Any]], None
     """Any operation with any parameters gives a reply that crosses the socket, or a typed error."""
 
     async def ask(daemon: FakeDaemon, operation: Operation, params: Any) -> None:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             if operation.streaming:
                 async for item in dispatch.stream(daemon, operation.name, params, Access.ADMIN):
                     wire.encode(wire.StreamItem(1, item))
@@ -232,7 +232,7 @@ def http(directory: Path) -> Iterator[Callable[[bytes], None]]:
         with suppress(ConnectionError):
             writer.write(data)
             writer.write_eof()
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 answer = await reader.read()
         writer.close()
         with suppress(ConnectionError):

@@ -13,7 +13,7 @@ from tests.fuzz.target import target
 from tests.support.http_server import Served, a_server
 from wad.http.server.limits import HttpLimits
 
-_PATIENCE: Final = 20.0  # seconds after which an answer counts as missing
+_TIMEOUT: Final = 20.0  # seconds after which an answer counts as missing
 _HOST: Final = b"Host: a\r\n"
 
 
@@ -45,7 +45,7 @@ async def _send(served: Served, pieces: Sequence[bytes]) -> bytes:
             writer.write(piece)
             await asyncio.sleep(0)
         writer.write_eof()
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             answer = await reader.read()
     writer.close()
     with suppress(ConnectionError):

@@ -22,19 +22,6 @@ async def alone(tmp_path: Path) -> AsyncIterator[Scene]:
         yield scene
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    """One for all tests that leave it unchanged."""
-    async with a_scene(tmp_path_factory.mktemp("client")) as scene:
-        yield scene
-
-
-@pytest.fixture
-def scene(shared: Scene) -> Scene:
-    """That client, and a Bob unknown to it."""
-    return shared.afresh()
-
-
 # --- linking and logging in -------------------------------------------------------------------
 
 

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from tests.whatsapp.driver import Scene, a_scene
 from tests.whatsapp.people import FATAL_RECEIPT_KINDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    """One client for the faults that it survives."""
-    async with a_scene(tmp_path_factory.mktemp("faults")) as scene:
-        yield scene
-
-
-@pytest.fixture
-def scene(shared: Scene) -> Scene:
-    """The client, and a Bob unknown to it."""
-    return shared.afresh()
 
 
 # --- connections ------------------------------------------------------------------------------

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.whatsapp import Group, Peer, contents
-from tests.whatsapp.driver import Client, Scene, a_client, a_scene
+from tests.whatsapp.driver import Client, Scene, a_client
 from tests.whatsapp.people import Addressing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    """One client for all of them."""
-    async with a_scene(tmp_path_factory.mktemp("groups")) as scene:
-        yield scene
-
-
-@pytest.fixture
-def scene(shared: Scene) -> Scene:
-    """The client, and a Bob unknown to it."""
-    return shared.afresh()
 
 
 def add_ann(scene: Scene) -> Peer:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.whatsapp import WhatsApp, contents
-from tests.whatsapp.driver import Scene, a_client, a_scene
+from tests.whatsapp.driver import Scene, a_client
 from tests.whatsapp.history import Conversation, Line, Sync
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    """One client for all of them."""
-    async with a_scene(tmp_path_factory.mktemp("phone")) as scene:
-        yield scene
-
-
-@pytest.fixture
-def scene(shared: Scene) -> Scene:
-    """The client, and a Bob of whom it knows nothing."""
-    return shared.afresh()
 
 
 # --- linking by code --------------------------------------------------------------------------
