@@ -23,20 +23,20 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that skips, or what it is given."""
+    """The report of a test."""
     return _not_skipped((yield))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """A file that skips as a whole."""
+    """The report of a collected file."""
     return _not_skipped((yield))
 
 
 def _not_skipped(report: Report) -> Report:
     """A skip says what is missing and how to get it; in CI nothing may be missing.  Else it is a failure.
 
-    What the same thing is missing for is one line at the end, wherever the tests lie.
+    All tests that lack the same thing are one line at the end, whatever files they are in.
     """
     if not report.skipped or hasattr(report, "wasxfail"):
         return report

@@ -32,7 +32,7 @@ ROUNDS = 8  # messages that each peer sends to each account
 
 
 def say(text: str = "") -> None:
-    """One line for the person who looks on."""
+    """Print one line."""
     print(text, flush=True)
 
 
@@ -109,10 +109,10 @@ async def audit(
     }  # fmt: skip
 
 
-async def show(daemon: Daemon, *words: str) -> None:
+async def show(daemon: Daemon, *arguments: str) -> None:
     """Run wadctl and print what it says."""
-    say(f"$ wadctl {shlex.join(words)}")
-    done = await daemon.wadctl(*words)
+    say(f"$ wadctl {shlex.join(arguments)}")
+    done = await daemon.wadctl(*arguments)
     say(done.stdout + done.stderr)
 
 
@@ -131,7 +131,7 @@ async def run(directory: Path, *, once: bool) -> int:
             for name, account in accounts.items():
                 await pair(daemon, name, account)
             say(
-                f"\n{len(peers)} people write to {len(accounts)} accounts; every message is answered."
+                f"\n{len(peers)} contacts write to {len(accounts)} accounts; every message is answered."
             )
             answered: dict[str, set[str]] = {name: set() for name in accounts}
             half = ROUNDS // 2
@@ -172,7 +172,7 @@ async def answer_everywhere(
 
 
 async def killed(daemon: Daemon) -> None:
-    """kill -9, first a worker, then the daemon; nobody scans a code again."""
+    """kill -9, first a worker, then the daemon; no code is scanned again."""
     pid = (await daemon.account("shop"))["worker"]["pid"]
     say(f"\nkill -9 of the worker of 'shop' (pid {pid}), then of the daemon itself.")
     os.kill(pid, signal.SIGKILL)

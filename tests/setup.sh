@@ -18,13 +18,13 @@ made_of=$(echo "$version $(pwd)" | cat - setup.cfg pyproject.toml requirements.t
 [ "$(cat "$ready" 2>/dev/null)" != "$made_of" ] || exit 0
 
 set --
-# The library that speaks to WhatsApp needs libmagic when it is loaded; Debian 13 and Ubuntu 24.04 call the package
+# The library for WhatsApp needs libmagic when it is loaded; Debian 13 and Ubuntu 24.04 call the package
 # libmagic1t64, which provides the old name.
 "$python" -c 'import ctypes; ctypes.CDLL("libmagic.so.1")' 2>/dev/null || set -- "$@" libmagic1
 "$python" -c 'import venv, ensurepip' 2>/dev/null || set -- "$@" python3-venv
 packaging/tools.sh "$@"
 
-# Made anew where it is half made, was made elsewhere, or by a Python that is no longer there.
+# Made anew if it is incomplete, was made elsewhere, or by a Python that has been removed.
 rm -f "$ready"
 made_by=$(cat "$venv/pyvenv.cfg" 2>/dev/null || true)
 case $made_by in

@@ -1,4 +1,4 @@
-"""A plugin for pytest: who waits for a condition looks only every half second, as on a machine that is very busy.
+"""A plugin for pytest: a test that waits for a condition checks it only every half second, as on a busy machine.
 
     make test PYTEST_ARGS="-p tests.slow_looks tests/library/test_pairing.py"
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _LOOK: Final = 0.1
-"""Seconds: whoever sleeps for less is looking again and again."""
+"""Seconds: a shorter sleep is a check in a loop."""
 _SLOW: Final = 0.5
 _TESTS: Final = str(Path(__file__).parent)
 _SERVER: Final = str(Path(__file__).parent / "whatsapp")

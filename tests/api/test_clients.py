@@ -1,4 +1,4 @@
-"""Places and memory on the control socket: who gives way to whom."""
+"""Connection slots and memory on the control socket: which client is disconnected for a new one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from wad.core.errors import WadError
 ROOT, ANA, BOB = 0, 1000, 1001
 
 
-class Door:
-    """Places whose clock a test sets; it notes who had to go."""
+class Listener:
+    """Slots whose clock a test sets; it notes which clients were disconnected."""
 
     def __init__(self, most: int) -> None:
         self.now = 100.0
@@ -42,69 +42,69 @@ class Door:
 
 def test_the_silent_go_first_then_the_idle() -> None:
     """Each the longest there."""
-    door = Door(4)
-    door.enter(ANA, "idle 1")
-    door.enter(ANA, "silent 1", greeted=False)
-    door.enter(ANA, "busy", busy=True)
-    door.enter(ANA, "silent 2", greeted=False)
-    door.now += 5
+    listener = Listener(4)
+    listener.enter(ANA, "idle 1")
+    listener.enter(ANA, "silent 1", greeted=False)
+    listener.enter(ANA, "busy", busy=True)
+    listener.enter(ANA, "silent 2", greeted=False)
+    listener.now += 5
     for number in range(5):
-        door.enter(ANA, f"new {number}", busy=True)
-    assert door.gone == ["silent 1", "silent 2", "idle 1"]
-    assert len(door.clients) == 4
+        listener.enter(ANA, f"new {number}", busy=True)
+    assert listener.gone == ["silent 1", "silent 2", "idle 1"]
+    assert len(listener.clients) == 4
 
 
-def test_who_has_just_come_is_left_time_for_its_hello() -> None:
+def test_a_new_client_has_time_for_its_hello() -> None:
     """A burst of clients does not throw itself out."""
-    door = Door(1)
-    door.enter(ANA, "first", greeted=False)
-    door.now -= 0.5
-    assert door.enter(ANA, "second") is None
-    assert door.gone == []
+    listener = Listener(1)
+    listener.enter(ANA, "first", greeted=False)
+    listener.now -= 0.5
+    assert listener.enter(ANA, "second") is None
+    assert listener.gone == []
 
 
 def test_idle_is_who_has_had_no_request_for_longest() -> None:
     """The end of the last one counts."""
-    door = Door(2)
-    first, second = door.enter(ANA, "first", busy=True), door.enter(ANA, "second")
+    listener = Listener(2)
+    first, second = listener.enter(ANA, "first", busy=True), listener.enter(ANA, "second")
     assert first is not None
     assert second is not None
-    door.now += 10
-    door.clients.done(first)
-    door.enter(ANA, "third")
-    assert door.gone == ["second"]
+    listener.now += 10
+    listener.clients.done(first)
+    listener.enter(ANA, "third")
+    assert listener.gone == ["second"]
 
 
-def test_no_user_takes_all_places() -> None:
-    """Whoever has fewer gets in, also where all of another's are in use."""
-    door = Door(10)
+def test_no_user_takes_all_slots() -> None:
+    """A user with fewer connections is admitted, also where all connections of another are in use."""
+    listener = Listener(10)
     for number in range(10):
-        door.enter(ANA, f"ana {number}", busy=True)
-    assert door.enter(ANA, "one too many", busy=True) is None
-    assert door.enter(ROOT, "root", busy=True) is not None
-    assert door.enter(BOB, "bob", busy=True) is not None
-    assert door.gone == ["ana 9", "ana 8"]
+        listener.enter(ANA, f"ana {number}", busy=True)
+    assert listener.enter(ANA, "one too many", busy=True) is None
+    assert listener.enter(ROOT, "root", busy=True) is not None
+    assert listener.enter(BOB, "bob", busy=True) is not None
+    assert listener.gone == ["ana 9", "ana 8"]
 
 
-def test_a_place_that_was_left_is_free() -> None:
-    """Leaving twice is no harm."""
-    door = Door(1)
-    client = door.enter(ANA, "first", busy=True)
+def test_a_slot_that_was_left_is_free() -> None:
+    """Leaving twice does no harm."""
+    listener = Listener(1)
+    client = listener.enter(ANA, "first", busy=True)
     assert client is not None
-    door.clients.left(client)
-    door.clients.left(client)
-    assert door.enter(ANA, "second") is not None
+    listener.clients.left(client)
+    listener.clients.left(client)
+    assert listener.enter(ANA, "second") is not None
 
 
 @given(st.lists(st.tuples(st.sampled_from([ROOT, ANA, BOB]), st.booleans(), st.booleans()), max_size=60))  # fmt: skip
-def test_places_are_bounded_and_fair(comers: list[tuple[int, bool, bool]]) -> None:
-    """Never more than there are; who is refused has about as many as anybody."""
-    door = Door(9)
+def test_slots_are_bounded_and_fair(arrivals: list[tuple[int, bool, bool]]) -> None:
+    """Never more than the limit; a user that is refused has about as many as any other."""
+    listener = Listener(9)
     inside: Counter[int] = Counter()
-    for number, (uid, greeted, busy) in enumerate(comers):
-        client = door.enter(uid, str(number), greeted=greeted, busy=busy)
-        inside = Counter(each.uid for each in door.clients._connected)
-        assert len(door.clients) <= 9
+    for number, (uid, greeted, busy) in enumerate(arrivals):
+        client = listener.enter(uid, str(number), greeted=greeted, busy=busy)
+        inside = Counter(each.uid for each in listener.clients._connected)
+        assert len(listener.clients) <= 9
         if client is None:
             assert inside[uid] + 1 >= max(inside.values())
 
@@ -125,7 +125,7 @@ async def test_a_budget_is_waited_for() -> None:
     assert budget.used == 60
 
 
-async def test_who_gives_up_waiting_takes_nothing() -> None:
+async def test_a_client_that_gives_up_waiting_takes_nothing() -> None:
     """Also in the moment in which it was admitted."""
     budget = Budget(100)
     await budget.take(ANA, 50)
@@ -143,8 +143,8 @@ async def test_who_gives_up_waiting_takes_nothing() -> None:
     assert budget.used == 0
 
 
-def test_who_lets_most_wait_is_hung_up_on() -> None:
-    """And what waited for it counts no more."""
+def test_the_client_with_most_unread_bytes_is_disconnected() -> None:
+    """The bytes that waited for it are not counted any more."""
     backlog, gone = UnreadReplies(100), []
 
     def small() -> None:

@@ -53,7 +53,7 @@ GROUP = "no-such-group"
 
 
 class Caller:
-    """A client in frames; it says HELLO and expects one, unless it is `rude`."""
+    """A client in frames; it sends HELLO and expects one, unless it is `rude`."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, rude: bool = False
@@ -66,11 +66,11 @@ class Caller:
             self.send(HELLO)
 
     def send(self, *frames: Frame) -> None:
-        """Say this."""
+        """Send these frames."""
         self.writer.write(b"".join(map(encode, frames)))
 
     def ask(self, ident: int, method: str, **params: Any) -> None:
-        """Ask this."""
+        """Send a request."""
         self.send(Request(ident, method, params))
 
     async def receive(self) -> Frame | None:
@@ -101,14 +101,14 @@ class Caller:
         return error
 
     async def close(self) -> None:
-        """Go away."""
+        """Close the connection."""
         self.writer.close()
         with suppress(ConnectionError):
             await self.writer.wait_closed()
 
 
 class Held:
-    """A handler of ours that waits, and knows how it ended."""
+    """A handler that waits and records how it ended."""
 
     def __init__(self) -> None:
         self.began = asyncio.Event()
@@ -129,7 +129,7 @@ class Held:
 
 @pytest.fixture
 async def served(daemon: FakeDaemon, path: Path) -> AsyncIterator[Path]:
-    """The daemon's control socket, open."""
+    """The path of the daemon's open control socket."""
     async with serve_control(daemon, path, GROUP):
         yield path
 
@@ -171,7 +171,7 @@ async def test_a_request_is_answered(served: Path) -> None:
 
 
 async def test_an_error_is_answered(served: Path) -> None:
-    """An error comes back with its class and hint, and the connection goes on."""
+    """An error is returned with its class and hint, and the connection stays open."""
     async with client(served) as peer:
         peer.ask(1, "accounts.show", account="zz")
         assert (await peer.error()).hint == "wadctl account list"
@@ -180,7 +180,7 @@ async def test_an_error_is_answered(served: Path) -> None:
 
 
 async def test_an_unknown_operation_is_answered(served: Path) -> None:
-    """A name that nobody declared is an answer, too."""
+    """An unknown operation gets an error as its answer."""
     async with client(served) as peer:
         peer.ask(1, "nope")
         assert (await peer.error()).code == "unknown_operation"
@@ -222,7 +222,7 @@ async def test_requests_in_flight_are_bounded(daemon: FakeDaemon, served: Path) 
 
 
 async def test_a_reply_that_does_not_fit_a_frame(daemon: FakeDaemon, served: Path) -> None:
-    """A reply too large for the client's limit is an error that says so."""
+    """A reply over the client's limit is replaced by an error with the reason."""
     daemon.warnings.append("x" * MAX_FRAME)
     async with client(served) as peer:
         peer.ask(1, "status")
@@ -256,7 +256,7 @@ async def test_a_stream_sends_items_then_a_response(daemon: FakeDaemon, served: 
 
 
 async def test_a_stream_follows(daemon: FakeDaemon, served: Path) -> None:
-    """What happens later comes when it happens."""
+    """A later event is sent when it happens."""
     async with client(served) as peer:
         peer.ask(5, "events", follow=True)
         await until(lambda: daemon.bus.followers)
@@ -336,8 +336,8 @@ async def test_cancelling_before_it_began(daemon: FakeDaemon, served: Path) -> N
     assert not held.began.is_set()
 
 
-async def test_what_changes_something_is_not_cancelled(daemon: FakeDaemon, served: Path) -> None:
-    """Half a change would be worse: it goes on and is answered."""
+async def test_a_change_is_not_cancelled(daemon: FakeDaemon, served: Path) -> None:
+    """Half a change would be worse: it continues and is answered."""
     held = changing(daemon)
     async with client(served) as peer:
         peer.ask(3, "accounts.stop", account="acc-1")
@@ -351,7 +351,7 @@ async def test_what_changes_something_is_not_cancelled(daemon: FakeDaemon, serve
 
 
 async def test_going_away_cancels_reads(daemon: FakeDaemon, served: Path) -> None:
-    """Nobody waits for the answer any more."""
+    """The client does not wait for the answer any more."""
     held = reading(daemon)
     async with client(served) as peer:
         peer.ask(3, "threads.list")
@@ -376,7 +376,7 @@ async def test_going_away_lets_changes_finish(daemon: FakeDaemon, served: Path) 
 
 
 async def test_cancelling_what_is_not_there(served: Path) -> None:
-    """A late or senseless notice is no fault."""
+    """A late or meaningless notice is ignored."""
     async with client(served) as peer:
         peer.send(Notice("cancel", [9]), Notice("cancel", "?"), Notice("odd", None))
         peer.ask(1, "version")
@@ -396,8 +396,8 @@ async def test_cancelling_what_is_not_there(served: Path) -> None:
         encode(StreamItem(1, None)),
     ],
 )
-async def test_garbage_is_told_and_ends_the_connection(served: Path, garbage: bytes) -> None:
-    """What is no request gets one answer for the connection, and the connection is closed."""
+async def test_garbage_gets_an_error_and_ends_the_connection(served: Path, garbage: bytes) -> None:
+    """Anything but a request gets one error for the connection, and the connection is closed."""
     async with client(served) as peer:
         peer.writer.write(garbage)
         response = await peer.response()
@@ -424,7 +424,7 @@ async def test_an_oversize_frame_is_refused(served: Path) -> None:
     ],
 )
 async def test_another_protocol_is_refused(served: Path, first: Frame, says: str) -> None:
-    """Who speaks another version, or does not say which, is told so before anything is done."""
+    """A client with another version, or without one, gets an error before anything is done."""
     async with client(served, rude=True) as peer:
         peer.send(first)
         response = await peer.response()
@@ -455,16 +455,16 @@ async def test_a_client_that_resets(daemon: FakeDaemon, served: Path) -> None:
     assert daemon.internal_errors == 0
 
 
-# --- who is let in --------------------------------------------------------------------------------------
+# --- access ---------------------------------------------------------------------------------------------
 
 
 def stranger(connection: HasOptions) -> Peer:
-    """A process of nobody's."""
+    """An unknown process."""
     return Peer(1, 60_000, 60_000)
 
 
 async def test_a_stranger_may_look_and_no_more(daemon: FakeDaemon, path: Path) -> None:
-    """Whom the socket's mode lets in may read; what changes something is refused, and says who may."""
+    """A user whom the socket's mode admits may read; a change is refused, with the group that may do it."""
     async with serve_control(daemon, path, GROUP, identify=stranger), client(path) as peer:
         peer.ask(1, "accounts.list")
         assert (await peer.response()).error is None
@@ -476,7 +476,7 @@ async def test_a_stranger_may_look_and_no_more(daemon: FakeDaemon, path: Path) -
 
 
 async def test_an_unknown_peer_is_refused(daemon: FakeDaemon, path: Path) -> None:
-    """Where the kernel does not say who asks, nobody is let in."""
+    """Where the kernel does not name the peer's user, the connection is refused."""
 
     def silent(connection: HasOptions) -> Peer:
         raise OSError("not supported")
@@ -485,7 +485,7 @@ async def test_an_unknown_peer_is_refused(daemon: FakeDaemon, path: Path) -> Non
         assert isinstance(await peer.error(), Denied)
 
 
-async def test_a_worker_is_no_administrator(daemon: FakeDaemon, path: Path) -> None:
+async def test_a_worker_is_not_an_administrator(daemon: FakeDaemon, path: Path) -> None:
     """It is of the daemon's own user: what it is counts before that."""
     daemon.accounts.find("acc-1").worker = SimpleNamespace(pid=os.getpid())
     async with serve_control(daemon, path, GROUP), client(path) as peer:
@@ -505,8 +505,8 @@ def a_process(
     (proc / str(pid) / "stat").write_text(f"{pid} (a) S 7 (b) S {parent} 1 1 0\n")
 
 
-def test_who_counts_as_a_worker(tmp_path: Path) -> None:
-    """A worker, what it has started, what lies in its control group, and who is gone before that can be seen."""
+def test_processes_that_count_as_workers(tmp_path: Path) -> None:
+    """A worker, its children, the processes of its control group, and a process that ends before it is checked."""
     for pid, parent in ((10, 1), (20, 10), (30, 20), (31, 30), (40, 10)):
         a_process(tmp_path, pid, parent)
     a_process(tmp_path, 50, 1, "/system.slice/wad.service/worker-acc-1")
@@ -514,23 +514,23 @@ def test_who_counts_as_a_worker(tmp_path: Path) -> None:
     a_process(
         tmp_path, 80, 79
     )  # a login's shell, whose parent is of another user and cannot be seen
-    told = {
+    found = {
         pid: is_worker(pid, {20}, tmp_path) for pid in (0, 1, 10, 20, 30, 31, 40, 50, 60, 70, 80)
     }
-    assert told == {
+    assert found == {
         0: False, 1: False, 10: False, 20: True, 30: True, 31: True, 40: False, 50: True, 60: False, 70: True,
         80: False,
     }  # fmt: skip
 
 
 def test_a_circle_of_parents_ends(tmp_path: Path) -> None:
-    """Numbers are used again while one looks."""
+    """Process ids are reused during the check."""
     a_process(tmp_path, 10, 20)
     a_process(tmp_path, 20, 10)
     assert is_worker(10, set(), tmp_path)
 
 
-async def test_a_fault_while_letting_in_is_counted(
+async def test_a_fault_while_accepting_is_counted(
     daemon: FakeDaemon, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A connection's task that fails is logged and counted, and the next is served."""
@@ -548,10 +548,10 @@ async def test_a_fault_while_letting_in_is_counted(
 # --- crowds -------------------------------------------------------------------------------------------
 
 
-async def test_who_finds_no_place_is_told(
+async def test_a_client_without_a_slot_gets_an_error(
     daemon: FakeDaemon, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Connections in use are nobody else's; the others go on."""
+    """Connections in use are not given away; the others continue."""
     monkeypatch.setattr(server, "MAX_CLIENTS", 1)
     monkeypatch.setattr(server, "_TRIES", 2)
     async with serve_control(daemon, path, GROUP), client(path) as first:
@@ -567,7 +567,7 @@ async def test_who_finds_no_place_is_told(
 async def test_idle_connections_lock_nobody_out(
     daemon: FakeDaemon, path: Path, monkeypatch: pytest.MonkeyPatch, rude: bool
 ) -> None:
-    """Whoever does nothing, with or without a HELLO, makes room for who does."""
+    """An idle client, with or without a HELLO, is disconnected for one that sends requests."""
     monkeypatch.setattr(server, "MAX_CLIENTS", 5)
     async with serve_control(daemon, path, GROUP), AsyncExitStack() as stack:
         idle = [await stack.enter_async_context(client(path, rude=rude)) for _ in range(9)]
@@ -578,20 +578,20 @@ async def test_idle_connections_lock_nobody_out(
         assert await idle[0].receive() is None
 
 
-async def test_who_says_no_hello_is_hung_up_on(
+async def test_a_client_without_a_hello_is_disconnected(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a while, and with a word."""
+    """After a timeout, with an error."""
     monkeypatch.setattr(conversation, "HELLO_TIMEOUT", 0.1)
     async with client(served, rude=True) as silent:
         assert "no HELLO" in str(await silent.error())
         assert await silent.receive() is None
 
 
-async def test_who_does_not_finish_a_frame_is_hung_up_on(
+async def test_a_client_with_an_unfinished_frame_is_disconnected(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However it drips; who is idle between two frames stays."""
+    """However slowly bytes arrive; a client that is idle between two frames stays."""
     monkeypatch.setattr(conversation, "FRAME_TIMEOUT", 0.3)
     async with client(served) as idle, client(served) as slow:
         idle.ask(1, "version")
@@ -604,7 +604,7 @@ async def test_who_does_not_finish_a_frame_is_hung_up_on(
 
 
 async def test_a_large_frame_needs_a_hello(served: Path) -> None:
-    """Nobody takes megabytes without having said who it is."""
+    """A client sends HELLO before the server accepts megabytes from it."""
     async with client(served, rude=True) as peer:
         peer.writer.write(struct.pack(">I", MAX_FRAME) + b"x" * 100)
         assert isinstance(await peer.error(), BadInput)
@@ -614,7 +614,7 @@ async def test_a_large_frame_needs_a_hello(served: Path) -> None:
 async def test_unfinished_large_frames_are_bounded_together(
     daemon: FakeDaemon, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Most are left in the kernel's queues; a small request is answered all the same, and room comes back."""
+    """Most stay in the kernel's queues; a small request is answered meanwhile, and the room is freed again."""
     monkeypatch.setattr(conversation, "FRAME_TIMEOUT", 2.0)
     half = struct.pack(">I", MAX_FRAME) + b"x" * (MAX_FRAME - 1)
     async with serve_control(daemon, path, GROUP), AsyncExitStack() as stack:
@@ -637,10 +637,10 @@ async def test_unfinished_large_frames_are_bounded_together(
             assert (await late.response()).id == 1
 
 
-async def test_answers_that_nobody_reads_are_bounded_together(
+async def test_unread_answers_are_bounded_together(
     daemon: FakeDaemon, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who lets most of them wait is hung up on; the others get theirs."""
+    """The client with the most unread answers is disconnected; the others get theirs."""
     monkeypatch.setattr(server, "_UNREAD", 8 << 20)
     daemon.warnings.append("x" * (1 << 20))
     async with serve_control(daemon, path, GROUP), client(path, limit=1000) as greedy:
@@ -656,8 +656,8 @@ async def test_answers_that_nobody_reads_are_bounded_together(
         assert received < 39
 
 
-async def test_a_flood_of_notices_holds_nobody_up(daemon: FakeDaemon, path: Path) -> None:
-    """Frames are handled a few at a time: others have their turn in between."""
+async def test_a_flood_of_notices_delays_no_other_client(daemon: FakeDaemon, path: Path) -> None:
+    """Frames are handled a few at a time, those of other clients in between."""
     turns = 0
 
     async def count() -> None:
@@ -679,7 +679,7 @@ async def test_a_flood_of_notices_holds_nobody_up(daemon: FakeDaemon, path: Path
 
 
 async def test_two_hundred_clients_at_once_are_all_served(daemon: FakeDaemon, path: Path) -> None:
-    """They come in one moment, as a script would start them."""
+    """They arrive in one moment, as if a script starts them."""
 
     def ask() -> str:
         with Client(str(path), 60) as asking:
@@ -707,7 +707,7 @@ async def test_a_socket_that_listens_already(daemon: FakeDaemon, path: Path) -> 
 
 
 async def test_it_cannot_begin(daemon: FakeDaemon, path: Path) -> None:
-    """What stands in the way is an error at the start."""
+    """An obstacle is an error at the start."""
     path.write_text("")
     with pytest.raises(Conflict):
         async with serve_control(daemon, path, GROUP):
@@ -726,7 +726,7 @@ async def test_the_end_closes_idle_connections(daemon: FakeDaemon, path: Path) -
 
 
 async def test_the_end_lets_requests_finish(daemon: FakeDaemon, path: Path) -> None:
-    """What runs is answered before the door closes."""
+    """Running requests are answered before the socket is closed."""
     held = changing(daemon)
     async with serve_control(daemon, path, GROUP, grace=60):
         peer = Caller(*await asyncio.open_unix_connection(path))
@@ -738,7 +738,7 @@ async def test_the_end_lets_requests_finish(daemon: FakeDaemon, path: Path) -> N
 
 
 async def test_the_end_cuts_off_what_lasts_too_long(daemon: FakeDaemon, path: Path) -> None:
-    """After the grace a request is ended, and its answer says why."""
+    """After the grace period a request is ended, and its answer has the reason."""
     held = changing(daemon)
     async with serve_control(daemon, path, GROUP, grace=0.01):
         peer = Caller(*await asyncio.open_unix_connection(path))
@@ -760,7 +760,7 @@ async def test_the_end_ends_streams(daemon: FakeDaemon, path: Path) -> None:
 
 
 async def test_nothing_new_is_taken_at_the_end(daemon: FakeDaemon, path: Path) -> None:
-    """A request that comes while others finish is refused."""
+    """A request that arrives while others finish is refused."""
     held = changing(daemon)
 
     async def late() -> WadError:
@@ -795,7 +795,7 @@ async def test_a_reader_that_never_reads_does_not_hold_up_the_end(
 
 
 async def test_an_error_in_the_block_passes(daemon: FakeDaemon, path: Path) -> None:
-    """The block's own error comes out as it is, after a clean end."""
+    """The block's own error is raised unchanged, after a clean end."""
     with pytest.raises(ZeroDivisionError):
         async with serve_control(daemon, path, GROUP):
             raise ZeroDivisionError

@@ -15,7 +15,7 @@ from wad.core.session_location import SessionLocation
 
 
 def ask(daemon: FakeDaemon) -> Document:
-    """The document now."""
+    """The current document."""
     return dashboard(daemon)
 
 
@@ -95,7 +95,7 @@ def test_an_account_at_work(daemon: FakeDaemon) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "more", "word"),
+    ("state", "more", "status"),
     [
         (State.CONNECTED, {}, "connected"),
         (State.AWAITING_SCAN, {"qr": "2@code"}, "qr_ready"),
@@ -106,11 +106,11 @@ def test_an_account_at_work(daemon: FakeDaemon) -> None:
     ],
 )
 def test_states_have_the_words_of_the_apps(
-    daemon: FakeDaemon, state: State, more: dict[str, Any], word: str
+    daemon: FakeDaemon, state: State, more: dict[str, Any], status: str
 ) -> None:
-    """An app goes on asking for a code while it is connecting or qr_ready."""
+    """An app continues to request a code while the state is connecting or qr_ready."""
     daemon.accounts.have("acc-1").become(state, **more)
-    assert row(daemon)["status"] == word
+    assert row(daemon)["status"] == status
 
 
 def test_every_state_has_a_word(daemon: FakeDaemon) -> None:
@@ -122,7 +122,7 @@ def test_every_state_has_a_word(daemon: FakeDaemon) -> None:
 
 
 def test_numbers_are_masked(daemon: FakeDaemon) -> None:
-    """Anybody may read it: neither the number nor an id that was made from it is whole."""
+    """It is public: neither the number nor an id made from it is whole."""
     account = daemon.accounts.have("acc-15550000001")
     assert row(daemon)["phone"] == "+155****01"
     assert row(daemon)["accountId"] == "acc-1555****01"
@@ -132,7 +132,7 @@ def test_numbers_are_masked(daemon: FakeDaemon) -> None:
 
 
 def test_stale_is_who_should_be_connected(daemon: FakeDaemon) -> None:
-    """After five minutes without a connection, and not because nobody writes."""
+    """After five minutes without a connection, not without messages."""
     account = daemon.accounts.have("acc-1")
     account.become(State.RECONNECTING)
     account.left_ms = daemon.clock.wall - 299_000
@@ -149,7 +149,7 @@ def test_an_account_that_is_elsewhere_has_a_row(daemon: FakeDaemon) -> None:
     place = SessionLocation(
         account="acc-15550000009", instance="host-b", since_ms=0, phone="+15550000009"
     )
-    daemon.accounts.places.append(place)
+    daemon.accounts.locations.append(place)
     document = ask(daemon)
     here, there = document["accounts"]
     assert set(there) == set(here)

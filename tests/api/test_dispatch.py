@@ -1,4 +1,4 @@
-"""Dispatch: one place where a request is checked, run and answered."""
+"""Dispatch: the function that checks, runs and answers a request."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ FIELDS = ("account", "operation", "code")
 
 
 async def ask(daemon: FakeDaemon, name: str, **params: Any) -> Any:
-    """Ask as an administrator."""
+    """The reply to an administrator."""
     return await call(daemon, name, params, Access.ADMIN)
 
 
 async def test_a_reply_is_made_of_plain_values(daemon: FakeDaemon) -> None:
-    """A Struct becomes a dict that any door can encode."""
+    """A Struct becomes a dict that every interface can encode."""
     reply = await ask(daemon, "version")
     assert reply["version"] == wad.__version__
     assert reply["boot_id"] == "b00t"
@@ -45,26 +45,26 @@ async def test_no_params_are_empty_params(daemon: FakeDaemon) -> None:
 
 
 async def test_an_unknown_operation(daemon: FakeDaemon) -> None:
-    """An unknown name is told by its name."""
+    """The error names the unknown operation."""
     with pytest.raises(UnknownOperation, match="nope"):
         await ask(daemon, "nope")
 
 
 async def test_too_little_access(daemon: FakeDaemon) -> None:
-    """A caller who may only operate cannot do what is an administrator's."""
+    """A caller with access to operate cannot call an administrator's operation."""
     with pytest.raises(Denied, match=r"accounts\.remove"):
         await call(daemon, "accounts.remove", {"account": "acc-1"}, Access.OPERATE)
     assert daemon.accounts.removed == []
 
 
 async def test_access_comes_before_parameters(daemon: FakeDaemon) -> None:
-    """Who may not ask learns nothing about the parameters."""
+    """A caller without access gets no error about parameters."""
     with pytest.raises(Denied):
         await call(daemon, "accounts.remove", {"x": 1}, Access.READ)
 
 
 async def test_passive_names_the_holder(daemon: FakeDaemon) -> None:
-    """A passive instance refuses what only the active one may do, and says who that is."""
+    """A passive instance refuses operations of the active one, and names it."""
     daemon.leader.valid, daemon.leader.holder = None, "host-b"
     with pytest.raises(Passive, match="host-b is active"):
         await ask(daemon, "accounts.stop", account="acc-1")
@@ -85,7 +85,7 @@ async def test_passive_still_reads(daemon: FakeDaemon) -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "words"),
+    ("params", "text"),
     [
         ({"account": 3}, r"Expected `str`, got `int` - at `\$.account`"),
         ({}, "missing required field `account`"),
@@ -93,9 +93,9 @@ async def test_passive_still_reads(daemon: FakeDaemon) -> None:
         ([], "Expected `object`, got `array`"),
     ],
 )
-async def test_parameters_that_do_not_fit(daemon: FakeDaemon, params: Any, words: str) -> None:
-    """The answer says what is wrong and where."""
-    with pytest.raises(BadInput, match=words):
+async def test_parameters_that_do_not_fit(daemon: FakeDaemon, params: Any, text: str) -> None:
+    """The error names the parameter and the fault."""
+    with pytest.raises(BadInput, match=text):
         await call(daemon, "accounts.show", params, Access.READ)
 
 
@@ -109,7 +109,7 @@ async def test_an_error_of_the_handler_passes(daemon: FakeDaemon) -> None:
 async def test_a_fault_of_ours_hides_its_insides(
     daemon: FakeDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Any other exception is logged with its traceback, counted, and told as a reference."""
+    """Any other exception is logged with its traceback and counted; the caller gets a reference."""
     daemon.accounts = None
     with pytest.raises(WadError) as caught, caplog.at_level(logging.ERROR):
         await ask(daemon, "accounts.list")
@@ -121,7 +121,7 @@ async def test_a_fault_of_ours_hides_its_insides(
     assert daemon.internal_errors == 1
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, str]]]:
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, str]]]:
     """The records of dispatch: their text and their fields."""
     return [
         (
@@ -133,7 +133,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, str]]]:
     ]
 
 
-async def test_what_was_refused_is_in_the_log(
+async def test_a_refused_call_is_in_the_log(
     daemon: FakeDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the operation, the account's id and the error's code as fields, and nothing of the request."""
@@ -143,7 +143,7 @@ async def test_what_was_refused_is_in_the_log(
         await call(daemon, "accounts.remove", {"account": "Other"}, Access.OPERATE)
     with pytest.raises(BadInput):
         await ask(daemon, "messages.send", account="zz", text="a secret")
-    assert told(caplog) == [
+    assert logged(caplog) == [
         (
             "accounts.remove was refused: denied",
             {"account": "acc-2", "operation": "accounts.remove", "code": "denied"},
@@ -156,16 +156,16 @@ async def test_what_was_refused_is_in_the_log(
     assert "a secret" not in caplog.text
 
 
-async def test_what_cannot_be_undone_is_in_the_log(
+async def test_an_irreversible_call_is_in_the_log(
     daemon: FakeDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Under the id that the account had; whoever only looks, or steers, leaves no line."""
+    """Under the id that the account had; other operations are not logged."""
     caplog.set_level(logging.INFO)
     await ask(daemon, "accounts.stop", account="acc-1")
     with pytest.raises(UnknownAccount):
         await ask(daemon, "accounts.show", account="zz")
     await ask(daemon, "accounts.remove", account="acc-1")
-    assert told(caplog) == [
+    assert logged(caplog) == [
         ("accounts.remove was done", {"account": "acc-1", "operation": "accounts.remove"})
     ]
 
@@ -173,16 +173,16 @@ async def test_what_cannot_be_undone_is_in_the_log(
 async def test_a_fault_of_ours_has_its_operation(
     daemon: FakeDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """So that the journal finds it by that."""
+    """So that it can be found in the journal by operation."""
     daemon.accounts = None
     with pytest.raises(WadError):
         await ask(daemon, "accounts.list")
-    assert [fields for _, fields in told(caplog)] == [
+    assert [fields for _, fields in logged(caplog)] == [
         {"operation": "accounts.list", "code": "internal"}
     ]
 
 
-async def test_cancelling_is_no_fault(daemon: FakeDaemon) -> None:
+async def test_cancelling_does_not_count_as_a_fault(daemon: FakeDaemon) -> None:
     """A cancelled handler ends as cancelled, not as an internal error."""
     task = asyncio.create_task(anext(stream(daemon, "events", {"follow": True}, Access.READ)))
     while not daemon.bus.followers:
@@ -201,7 +201,7 @@ async def test_a_stream_gives_plain_values(daemon: FakeDaemon) -> None:
 
 
 async def test_closing_a_stream_ends_its_handler(daemon: FakeDaemon) -> None:
-    """Nobody follows the bus after the reader has gone."""
+    """The bus has no follower after the reader has closed the stream."""
     daemon.bus.publish("state", "connected")
     async with aclosing(
         stream(daemon, "events", {"last": 1, "follow": True}, Access.READ)
@@ -218,12 +218,12 @@ async def test_a_stream_is_checked_as_a_call_is(daemon: FakeDaemon) -> None:
 
 
 async def test_a_stream_cannot_be_called(daemon: FakeDaemon) -> None:
-    """A door that takes one reply is told so."""
+    """The error says that the operation streams."""
     with pytest.raises(BadInput, match="streams"):
         await ask(daemon, "events")
 
 
 async def test_a_call_cannot_be_streamed(daemon: FakeDaemon) -> None:
-    """And the other way round."""
+    """The error says that the operation does not stream."""
     with pytest.raises(BadInput, match="does not stream"):
         await anext(stream(daemon, "status", {}, Access.READ))

@@ -1,4 +1,4 @@
-"""What probes are told: read from the live objects each time, unknown is null."""
+"""The documents for probes: read from the live objects each time, unknown is null."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wad.store.port import SyncStatus
 
 
 def ask(daemon: FakeDaemon) -> Document:
-    """The document now."""
+    """The current document."""
     return health(daemon)
 
 
@@ -49,7 +49,7 @@ def test_another_holds_the_lease(daemon: FakeDaemon) -> None:
     assert (document["lockHolder"], document["lockRemainingSec"]) == ("host-b", None)
 
 
-def test_nobody_holds_the_lease(daemon: FakeDaemon) -> None:
+def test_a_free_lease(daemon: FakeDaemon) -> None:
     """No holder is null, not an empty name."""
     daemon.leader.valid, daemon.leader.holder = None, ""
     document = ask(daemon)
@@ -74,15 +74,17 @@ def test_accounts_are_counted(daemon: FakeDaemon) -> None:
 
 
 def test_an_account_that_is_elsewhere_counts(daemon: FakeDaemon) -> None:
-    """Nothing of it lies here, and nobody needs to scan a code."""
-    daemon.accounts.places.append(SessionLocation(account="acc-9", instance="host-b", since_ms=0))
+    """This instance has none of its files, and no scan is needed."""
+    daemon.accounts.locations.append(
+        SessionLocation(account="acc-9", instance="host-b", since_ms=0)
+    )
     document = ask(daemon)
     assert (document["accounts_total"], document["connected"], document["needs_qr"]) == (1, 0, 0)
     assert document["reasons"] == ["1 account is elsewhere"]
 
 
 def test_sessions_that_cannot_be_written(daemon: FakeDaemon) -> None:
-    """It is not ok, and says why."""
+    """It is not ok, with the reason."""
     daemon.sessions_writable = False
     document = ask(daemon)
     assert (document["ok"], document["status"]) == (False, "degraded")
@@ -135,12 +137,12 @@ def set_sync(daemon: FakeDaemon, **changes: Any) -> None:
 
 
 def test_firestore_is_disabled_where_all_lies_here(daemon: FakeDaemon) -> None:
-    """Nothing waits for anybody."""
+    """There is no backlog."""
     document = ask(daemon)
     assert (document["firestore"], document["sync"]) == ("disabled", None)
 
 
-def test_what_waits_for_firestore(daemon: FakeDaemon) -> None:
+def test_the_sync_backlog(daemon: FakeDaemon) -> None:
     """How much and for how long; a while is normal, more degrades it."""
     set_sync(daemon, waiting=3, oldest_ms=daemon.clock.wall - 5000)
     document = ask(daemon)
@@ -168,8 +170,8 @@ def test_a_backlog_has_an_alarm_before_its_quota(
     assert bool(found.refusal) is refused
 
 
-def test_what_firestore_refuses_is_a_warning(daemon: FakeDaemon) -> None:
-    """And why it does not go on is another."""
+def test_documents_that_firestore_refuses_are_a_warning(daemon: FakeDaemon) -> None:
+    """The reason of a stalled push is another warning."""
     set_sync(daemon, refused=2, error="denied")
     assert len(daemon.store.sync_status.warnings) == 2
 
@@ -201,7 +203,7 @@ def test_a_request_without_a_name_gets_one(daemon: FakeDaemon) -> None:
     assert health(daemon)["requestId"] == "health_1700000000000"
 
 
-def test_what_was_stored_is_summed_up(daemon: FakeDaemon) -> None:
+def test_stored_messages_are_summed_up(daemon: FakeDaemon) -> None:
     """New ones, known ones, and those of the phone's history with its latest chunk."""
     for ident, ms in (("a", 1_700_000_000_000), ("b", 1_699_999_990_000)):
         inbound = daemon.accounts.have(ident).inbound
@@ -232,7 +234,7 @@ def test_the_commit_is_what_was_deployed(daemon: FakeDaemon) -> None:
 
 
 def test_without_firestore(daemon: FakeDaemon) -> None:
-    """The reference's word for another store."""
+    """The reference's value for another store."""
     assert ask(daemon)["firestore"] == "disabled"
 
 
@@ -261,7 +263,7 @@ def test_readyz(
 
 
 def test_files_that_cannot_be_used_are_not_ready(daemon: FakeDaemon) -> None:
-    """Root ran wad on this state: nothing is green, and no name of a file is told."""
+    """Root ran wad on this state: nothing is green, and no file name is in the document."""
     daemon.findings.append(Problem(code="unusable_files", text="/x/lease.json", figures=(2,)))
     assert readyz(daemon)["status"] == "not_ready"
     document = ready(daemon)
@@ -270,7 +272,7 @@ def test_files_that_cannot_be_used_are_not_ready(daemon: FakeDaemon) -> None:
     assert health(daemon)["status"] == "degraded"
 
 
-def test_diag_names_who_heard_last(daemon: FakeDaemon) -> None:
+def test_diag_names_the_latest_accounts(daemon: FakeDaemon) -> None:
     """At most three accounts, the latest first, without their numbers."""
     for number in range(5):
         account = daemon.accounts.have(f"acc-1555000000{number}")
@@ -278,8 +280,8 @@ def test_diag_names_who_heard_last(daemon: FakeDaemon) -> None:
         account.inbound.last_event_ms = 1_700_000_000_000 + number if number else None
         account.inbound.error = f"{account.id}/inbox.db is damaged" if number == 4 else ""
     document = diag(daemon)
-    heard = [one["accountId"] for one in document["latestRealtime"]]
-    assert heard == ["acc-1555****04", "acc-1555****03", "acc-1555****02"]
+    latest = [one["accountId"] for one in document["latestRealtime"]]
+    assert latest == ["acc-1555****04", "acc-1555****03", "acc-1555****02"]
     assert document["latestRealtime"][0] == {
         "accountId": "acc-1555****04",
         "lastRealtimeIngestAt": "2023-11-14T22:13:20.004Z",
@@ -313,7 +315,7 @@ def test_ready_when_active(daemon: FakeDaemon) -> None:
 
 
 def test_ready_when_passive(daemon: FakeDaemon) -> None:
-    """A passive instance says who acts, and why it does not."""
+    """A passive instance names the holder, and why it is passive."""
     daemon.leader.valid, daemon.leader.holder, daemon.leader.reason = None, "b", "b holds epoch 8"
     document = ready(daemon)
     assert (document["ready"], document["mode"], document["heldBy"]) == (False, "passive", "b")

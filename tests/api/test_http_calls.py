@@ -41,12 +41,12 @@ async def connect(path: Path) -> Client:
 
 
 def request(ident: int, method: str = "probe.healthz") -> bytes:
-    """Something that anybody may ask."""
+    """A public operation."""
     return wire.encode(wire.Request(ident, method, [{}, []]))
 
 
 async def answers(reader: asyncio.StreamReader, count: int) -> list[wire.Response]:
-    """So many of them."""
+    """This number of connections."""
     decoder, found = wire.Decoder(wire.REPLY), list[wire.Response]()
     async with asyncio.timeout(30):
         while len(found) < count:
@@ -56,7 +56,7 @@ async def answers(reader: asyncio.StreamReader, count: int) -> list[wire.Respons
     return found
 
 
-async def test_who_takes_no_answers_is_not_listened_to(tmp_path: Path) -> None:
+async def test_a_client_that_reads_no_answers_is_not_read(tmp_path: Path) -> None:
     """Each answer that waits has a task: there are never more of them than the client may have requests."""
     async with a_socket(tmp_path / "s"):
         reader, writer = await connect(tmp_path / "s")
@@ -105,7 +105,7 @@ async def test_too_many_large_answers_lose_nobody_the_connection(
 
 
 async def test_few_connections_are_let_in(tmp_path: Path) -> None:
-    """One that does nothing makes room, so thousands of them shut nobody out."""
+    """An idle one is disconnected for another, so that thousands of them exclude no client."""
     async with a_socket(tmp_path / "s"):
         held = [await connect(tmp_path / "s") for _ in range(20 * HTTP_CLIENTS)]
         reader, writer = await connect(tmp_path / "s")

@@ -1,4 +1,4 @@
-"""What the doors show of a message, and the line that a person reads."""
+"""A message as the interfaces show it, and as a line of text."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_no_key_leaves() -> None:
 
 
 def test_a_reply_is_whole() -> None:
-    """What it answers, by whom, and where."""
+    """The quoted message, its author and its chat."""
     content = Content(K.TEXT, "yes", target="Q", quote=Quote(BOB, "lunch?", "status@broadcast"))
     assert message_view(a_message(content)).reply_to == ReplyView(
         wa_id="Q", sender=BOB, text="lunch?", chat="status@broadcast"
@@ -60,7 +60,7 @@ def test_a_reply_is_whole() -> None:
     assert message_view(a_message(Content(K.TEXT))).reply_to is None
 
 
-def test_what_it_said_before_is_shown() -> None:
+def test_earlier_versions_are_shown() -> None:
     """Every version, with its time."""
     view = message_view(
         a_message(
@@ -87,7 +87,7 @@ def test_every_field_is_told() -> None:
 
 
 def test_votes_name_what_was_chosen() -> None:
-    """Where they came in clear; an encrypted one chose something that is not known, which is not nothing."""
+    """Where they were readable; the choice of an encrypted one is unknown, not empty."""
     digest = hashlib.sha256(b"tea").digest()
     votes = (
         Ballot(ANN, 1, "A", options=(digest, b"\x01")),
@@ -126,7 +126,7 @@ def test_a_line(content: Content, expected: str) -> None:
 
 
 def test_a_line_tells_what_became_of_it() -> None:
-    """Edited, and what was stuck to it."""
+    """The edit, and the reactions."""
     reactions = (Reaction(ANN, "!", 1), Reaction(BOB, "!", 2), Reaction("", "?", 3, from_me=True))
     assert (
         shown(Content(K.TEXT, "new"), edited_ms=9, reactions=reactions) == "new (edited) [! 2, ?]"
@@ -166,7 +166,7 @@ BALLOT = Ballot(BOB, 1, "V", options=(b"x" * 32,) * 9999)
         "reactions", "versions", "votes",
     ],
 )  # fmt: skip
-def test_what_is_too_long_for_a_list_is_cut_and_says_so(
+def test_a_text_that_is_too_long_for_a_list_is_cut_and_marked(
     content: Content, more: dict[str, Any], cut: str
 ) -> None:
     """A stranger chooses how long it is; a page still fits into a reply."""
@@ -176,8 +176,8 @@ def test_what_is_too_long_for_a_list_is_cut_and_says_so(
     assert len(line(view)) < 10_000
 
 
-def test_what_fits_is_not_cut() -> None:
-    """And is the same as whole."""
+def test_a_text_that_fits_is_not_cut() -> None:
+    """It is the same as the whole one."""
     poll = Poll("Q", ("yes", "no"))
     content = Content(K.POLL, "Q", poll=poll, mentions=(ANN,), quote=Quote(BOB, "x"), target="Q")
     digest = hashlib.sha256(b"yes").digest()

@@ -100,8 +100,8 @@ def test_a_process_that_is_gone() -> None:
     assert metrics.resident(2**22 + 1) is None
 
 
-def test_what_is_not_known_is_left_out(daemon: FakeDaemon) -> None:
-    """No zero stands for it."""
+def test_unknown_values_are_left_out(daemon: FakeDaemon) -> None:
+    """They are not shown as zero."""
     daemon.leader.valid, daemon.leader.epoch = None, None
     found = samples(daemon)
     assert ("wad_account_messages_lost", "shop") not in found
@@ -110,7 +110,7 @@ def test_what_is_not_known_is_left_out(daemon: FakeDaemon) -> None:
 
 
 def test_receipts_after_store(daemon: FakeDaemon) -> None:
-    """One worker that tells too early shows in the total."""
+    """One worker that sends receipts early shows in the total."""
     late = samples(daemon)[("wad_receipts_after_store",)]
     early = Worker()
     early.receipts = Receipts.EARLY
@@ -133,7 +133,7 @@ def test_the_board_asks_for_what_there_is(daemon: FakeDaemon) -> None:
 
 
 def test_the_board_is_what_an_import_needs() -> None:
-    """Grafana asks for the data source; panels have ids of their own and lie side by side within 24 columns."""
+    """Grafana asks for the data source; panels have distinct ids and are side by side within 24 columns."""
     board: dict[str, Any] = json.loads(BOARD.read_text())
     assert {"uid", "title", "schemaVersion", "time", "refresh"} <= board.keys()
     assert "id" not in board or board["id"] is None  # Grafana gives it one

@@ -48,7 +48,7 @@ def test_help_is_one_sentence(declared: Operation) -> None:
 
 @EVERY
 def test_access_is_declared(declared: Operation) -> None:
-    """Every operation names who may ask it, and what changes something is not for readers."""
+    """Every operation declares its access; an operation that changes something needs more than read access."""
     assert isinstance(declared.access, Access)
     assert not declared.leader_only or declared.access > Access.READ
 
@@ -57,7 +57,7 @@ def test_access_is_declared(declared: Operation) -> None:
     "declared", [one for one in operations().values() if one.command or "." not in one.name]
 )
 def test_fields_are_documented(declared: Operation) -> None:
-    """Every field that a person can give has a meaning in words."""
+    """Every field of a request has a description."""
     for field in msgspec.structs.fields(declared.request):
         metas = [meta for meta in getattr(field.type, "__metadata__", ()) if meta.description]
         assert metas, f"{declared.name}.{field.name} has no Meta(description=...)"
@@ -80,13 +80,13 @@ def test_a_command_can_be_made(declared: Operation) -> None:
 
 
 @EVERY
-def test_what_cannot_be_undone_asks(declared: Operation) -> None:
+def test_an_irreversible_command_needs_confirmation(declared: Operation) -> None:
     """What only an administrator may do and takes something away has a question for wadctl."""
     assert declared.confirm or declared.name not in ("accounts.logout", "accounts.remove")
 
 
 def test_an_unknown_name_is_an_error() -> None:
-    """A name that nobody declared raises UnknownOperation."""
+    """An undeclared name raises UnknownOperation."""
     with pytest.raises(UnknownOperation, match=r"accounts\.fly"):
         find("accounts.fly")
 
@@ -127,7 +127,7 @@ async def plain(context: object, request: Nothing) -> None:
 
 
 async def with_caller(context: object, request: Nothing, caller: Caller) -> None:
-    """Do it for somebody."""
+    """An operation that uses its caller."""
 
 
 async def with_parameters(context: object, request: One) -> None:
@@ -144,7 +144,7 @@ async def with_parameters(context: object, request: One) -> None:
         (with_parameters, Access.ANYBODY, Http(shared=True), "has parameters"),
     ],
 )
-def test_what_depends_on_who_asks_is_not_shared(
+def test_an_answer_that_depends_on_the_caller_is_not_shared(
     registry: dict[str, Operation], handler: Any, access: Access, http: Http, why: str
 ) -> None:
     """One caller's answer cannot become another's: such an operation cannot be declared as shared."""
@@ -155,10 +155,10 @@ def test_what_depends_on_who_asks_is_not_shared(
 
 
 def test_probes_are_shared() -> None:
-    """All that anybody may ask over HTTP, but for what an HTTP process says of itself."""
+    """All public operations over HTTP, except those of the HTTP process itself."""
     shared = {one.name for one in operations().values() if one.http and one.http.shared}
-    anybody = {one.name for one in operations().values() if one.http_access is Access.ANYBODY}
-    assert shared == {name for name in anybody if not name.startswith("http.")}
+    public = {one.name for one in operations().values() if one.http_access is Access.ANYBODY}
+    assert shared == {name for name in public if not name.startswith("http.")}
     assert "probe.health" in shared
 
 

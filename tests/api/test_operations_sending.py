@@ -31,7 +31,7 @@ async def a_shop(directory: Path) -> AsyncIterator[World]:
 
 
 async def ask(world: World, operation: str, **params: Any) -> Any:
-    """The reply of an operation, as a door gets it."""
+    """The reply of an operation, as an interface gets it."""
     return await call(cast(Context, world), operation, params, Access.OPERATE)
 
 
@@ -48,7 +48,7 @@ def last_sent(world: World) -> Any:
     return world.worker(world.accounts.find("shop")).sent[-1][1]
 
 
-async def heard(world: World, text: str = "a question") -> str:
+async def received(world: World, text: str = "a question") -> str:
     """Bob writes; the id of the stored message."""
     account = world.accounts.find("shop")
     wa_id = world.worker(account).receive(BOBS, text)
@@ -67,7 +67,7 @@ async def a_file(world: World, data: bytes = b"a picture", kind: str = "image") 
 async def test_each_operation_makes_its_content(tmp_path: Path) -> None:
     """With everything that it was given."""
     async with a_shop(tmp_path) as world:
-        question = await heard(world)
+        question = await received(world)
         await send(
             world, "send", to=BOB, text="yes @15550000002", reply_to=question, mentions=[BOB]
         )
@@ -114,7 +114,7 @@ async def test_own_texts_can_be_edited_and_deleted(tmp_path: Path) -> None:
 
 
 async def test_the_same_client_id_says_duplicate(tmp_path: Path) -> None:
-    """Even where the message that is edited says something else by now."""
+    """Even if the edited message has another text by now."""
     async with a_shop(tmp_path) as world:
         first = await send(world, "send", to=BOB, text="helo")
         for duplicate in (False, True):
@@ -138,7 +138,7 @@ async def test_a_message_that_is_not_there(tmp_path: Path, operation: str) -> No
     }  # fmt: skip
     field = "reply_to" if operation == "send" else "message"
     async with a_shop(tmp_path) as world:
-        question = await heard(world)
+        question = await received(world)
         await world.accounts.add("other", phone="+15550000009")
         for account, ident in (("shop", "nothing"), ("other", question)):
             with pytest.raises(NotFound, match="has no message"):
@@ -149,7 +149,7 @@ async def test_a_message_that_is_not_there(tmp_path: Path, operation: str) -> No
         assert await world.store.entries(None) == []
 
 
-async def test_what_waits_cannot_be_pointed_to(tmp_path: Path) -> None:
+async def test_a_queued_message_cannot_be_a_target(tmp_path: Path) -> None:
     """It has no id of WhatsApp's yet: it can be cancelled instead."""
     async with a_shop(tmp_path) as world:
         account = world.accounts.find("shop")
@@ -168,12 +168,12 @@ async def test_what_waits_cannot_be_pointed_to(tmp_path: Path) -> None:
         ("messages.react", {"emoji": "ok"}, BadInput, "not one emoji"),
     ],
 )
-async def test_what_cannot_be_done_to_somebody_elses_message(
+async def test_messages_of_others_cannot_be_edited_or_deleted(
     tmp_path: Path, operation: str, params: dict[str, str], kind: type[WadError], says: str
 ) -> None:
     """One clear sentence."""
     async with a_shop(tmp_path) as world:
-        question = await heard(world)
+        question = await received(world)
         with pytest.raises(kind, match=says):
             await ask(world, operation, account="shop", message=question, **params)
 
@@ -181,7 +181,7 @@ async def test_what_cannot_be_done_to_somebody_elses_message(
 async def test_an_answer_stays_in_its_chat(tmp_path: Path) -> None:
     """Nothing of one chat is quoted in another."""
     async with a_shop(tmp_path) as world:
-        question = await heard(world)
+        question = await received(world)
         with pytest.raises(BadInput, match="is in the chat"):
             await ask(
                 world,

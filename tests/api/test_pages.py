@@ -1,4 +1,4 @@
-"""Pages of lists: whatever strangers wrote, a page fits into a reply, and the next one goes on behind it."""
+"""Pages of lists: whatever strangers wrote, a page fits into a reply, and the next one continues after it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HUGE = 6_000_000
 SCREEN = Screen(terminal=False, width=0, height=0, colour=False)
 
 
-def told(number: int, text: str, chat: Jid = BOB) -> MessageReceived:
+def arrived(number: int, text: str, chat: Jid = BOB) -> MessageReceived:
     """A message, the later the greater its number."""
     return MessageReceived(
         f"ID{number}", chat, chat, 1000 + number, Content(MessageKind.TEXT, text), push_name="N" * HUGE
@@ -66,7 +66,7 @@ async def test_a_page_of_huge_texts_fits_and_all_pages_have_all_messages(tmp_pat
     """However many are asked for."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        await received(world, account, [told(n, "z" * HUGE) for n in range(12)])
+        await received(world, account, [arrived(n, "z" * HUGE) for n in range(12)])
         context, before, found = context_of(world), "", []
         while True:
             request = Messages(account=account.id, chat=str(BOB), limit=1000, before=before)
@@ -105,7 +105,7 @@ async def test_a_huge_message_is_shown_whole_in_pieces(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         text = "".join(chr(0x4E00 + n % 5000) for n in range(1_000_000))
-        await received(world, account, [told(1, text)])
+        await received(world, account, [arrived(1, text)])
         page = await messages(context_of(world), Messages(account=account.id, chat=str(BOB)))
         ident, at, pieces = page.messages[0].id, 0, ""
         while True:
@@ -134,14 +134,14 @@ async def test_a_usual_message_is_shown_whole_at_once(tmp_path: Path) -> None:
 
 
 async def test_threads_with_huge_names_fit_on_a_page(tmp_path: Path) -> None:
-    """A group's subject and the name that somebody gives themselves."""
+    """A group's subject and a push name."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         events: list[Event] = []
         for number in range(10):
             group = Jid.parse(f"12036300000000000{number}@g.us")
             events.append(ChatReceived(group, name="G" * HUGE, name_ms=1))
-            events.append(told(number, "hi", group))
+            events.append(arrived(number, "hi", group))
         await received(world, account, events)
         page = fits(await threads(context_of(world), ListThreads(limit=1000)))
         assert len(page["threads"]) == 10

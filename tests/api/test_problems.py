@@ -32,12 +32,12 @@ from wad.lib.loops import Loop
 from wad.store.port import SyncStatus
 
 SECRET = "acc-15550000001 Shop /var/lib/wad"
-"""What nobody may read who has no token."""
+"""A text that callers without a token may not read."""
 
 
 @st.composite
 def found(draw: st.DrawFn, account: str = "") -> Problem:
-    """A problem as a source may tell it."""
+    """A problem as a source may report it."""
     return Problem(
         code=draw(st.sampled_from(sorted(KINDS))),
         text=SECRET,
@@ -68,7 +68,7 @@ class World:
             place = SessionLocation(
                 account="acc-15550000009", instance="host-b", since_ms=0, name="Shop"
             )
-            daemon.accounts.places.append(place)
+            daemon.accounts.locations.append(place)
         if draw(st.booleans()):
             daemon.store.sync_status = SyncStatus(
                 waiting=draw(st.integers(0, 200)),
@@ -135,9 +135,9 @@ def test_all_that_look_see_the_same_problems(data: st.DataObject) -> None:
             KINDS, 0
         ) | kinds
         ill = any(KINDS[code].degrades for code in kinds)
-        word = "degraded" if ill else "healthy"
-        assert shown["health"] == public["status"] == word
-        assert dashboard(daemon)["service"]["status"] == word
+        expected = "degraded" if ill else "healthy"
+        assert shown["health"] == public["status"] == expected
+        assert dashboard(daemon)["service"]["status"] == expected
         assert read[("wad_healthy",)] == (not ill)
         assert bool(public["reasons"]) is ill
         doctor = rules_host.daemon(
@@ -162,7 +162,7 @@ def test_strangers_read_no_name_number_or_path(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("code", KINDS)
 def test_every_kind_has_its_sentences(code: str) -> None:
-    """For one and for several, without a gap; what to do is said, for an account's state by the state itself."""
+    """For one and for several, without a gap; each has a hint, that of an account's state is in the state itself."""
     one = Problem(code=code, text="x", figures=(1.0, 2.0))
     for found in ([one], [one, one]):
         sentence = KINDS[code].sentence(found)
@@ -205,7 +205,7 @@ async def test_health_comes_back_when_the_loop_works_again() -> None:
 
 
 def test_internal_errors_of_requests_are_a_reason_for_five_minutes() -> None:
-    """The counter stays, the reason goes."""
+    """The counter stays, the reason is removed."""
     daemon: Any = FakeDaemon()
     daemon.loops.note("status", KeyError())
     assert health(daemon)["reasons"] == ["internal errors in the last five minutes: 1"]
@@ -215,7 +215,7 @@ def test_internal_errors_of_requests_are_a_reason_for_five_minutes() -> None:
 
 @pytest.mark.parametrize("code", sorted(set(KINDS) - STATES))
 def test_the_manual_says_what_to_do_about_every_kind(code: str) -> None:
-    """In the words of `wadctl status`."""
+    """With the text of `wadctl status`."""
     manual = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text()
     (row,) = [line for line in manual.splitlines() if line.startswith(f"| `{code}`")]
     assert KINDS[code].hint in row

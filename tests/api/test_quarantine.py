@@ -71,7 +71,7 @@ async def test_an_item_is_found_by_the_beginning_of_its_id() -> None:
             await quarantine.find(missing)
 
 
-async def test_what_is_retried_in_vain_stays() -> None:
+async def test_an_item_that_fails_again_stays() -> None:
     source = Kept(an_item("a1"))
     quarantine = Quarantine(lambda: [source])
     with pytest.raises(BadInput, match="damaged"):

@@ -17,7 +17,7 @@ async def show(daemon: FakeDaemon) -> Any:
     return await call(daemon, "accounts.auto_reply", {"account": "acc-1"}, Access.READ)
 
 
-async def test_what_was_set_elsewhere_counts_until_somebody_sets_something_here(
+async def test_settings_from_elsewhere_count_until_they_are_set_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As it does over HTTP."""

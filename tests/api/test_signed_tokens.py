@@ -29,7 +29,7 @@ def test_a_good_token() -> None:
 
 
 def test_a_signature_of_another_key() -> None:
-    """Is invalid."""
+    """It is invalid."""
     token = parse(Signer().token(user_claims(NOW)))
     with pytest.raises(BadToken) as caught:
         verify(token, Signer("key-2").private.public_key())
@@ -66,7 +66,7 @@ def test_other_algorithms_are_refused(algorithm: str) -> None:
         f"{b64(b'[]')}.{b64(b'1')}.x",
     ],
 )
-def test_what_is_no_token(text: str) -> None:
+def test_an_invalid_token(text: str) -> None:
     """Refused, and not repeated."""
     with pytest.raises(BadToken) as caught:
         parse(text)

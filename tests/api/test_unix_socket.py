@@ -1,4 +1,4 @@
-"""The file of the control socket: made whole, replaced only when stale, taken away again."""
+"""The file of the control socket: made whole, replaced only when stale, removed again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def connect(path: Path) -> int:
 
 
 def test_it_answers_where_it_should(path: Path) -> None:
-    """Whoever finds the file can connect."""
+    """A client can connect as soon as the file exists."""
     with listening(path, GROUP):
         assert connect(path) == 0
 
@@ -51,7 +51,7 @@ def test_a_missing_directory_is_made(tmp_path: Path) -> None:
 
 
 def test_a_stale_file_is_replaced(path: Path) -> None:
-    """What a killed daemon left behind stops nobody."""
+    """The socket file of a killed daemon is replaced."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     with listening(path, GROUP):
@@ -59,7 +59,7 @@ def test_a_stale_file_is_replaced(path: Path) -> None:
 
 
 def test_a_living_daemon_is_respected(path: Path) -> None:
-    """A second daemon gives up, and the first still answers."""
+    """A second daemon ends with an error, and the first still answers."""
     with listening(path, GROUP):
         with pytest.raises(AnotherDaemon), listening(path, GROUP):
             pass
@@ -77,7 +77,7 @@ def test_a_full_queue_is_a_living_daemon(path: Path) -> None:
 
 
 def test_another_kind_of_file_is_left_alone(path: Path) -> None:
-    """A file that is no socket is somebody's."""
+    """A file that is not a socket is not replaced."""
     path.write_text("mine")
     with pytest.raises(Conflict, match="is not a socket"), listening(path, GROUP):
         pass
@@ -99,7 +99,7 @@ def test_a_name_that_ends_like_a_temporary_one(tmp_path: Path) -> None:
 
 
 def test_a_path_too_long(tmp_path: Path) -> None:
-    """The limit of Unix sockets is told as a fault of the configuration."""
+    """A path over the limit of Unix sockets is a configuration error."""
     with pytest.raises(BadConfig, match="107"), listening(tmp_path / ("x" * 120), GROUP):
         pass
 
@@ -113,7 +113,7 @@ def test_the_longest_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_invalid_location(tmp_path: Path) -> None:
-    """A directory that cannot be is told with the path."""
+    """The error names the directory that cannot be created."""
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(StateUnwritable, match="file/wad"),
@@ -123,7 +123,7 @@ def test_an_invalid_location(tmp_path: Path) -> None:
 
 
 def test_a_missing_group_is_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without the group it works for root and the daemon, and says how to change that."""
+    """Without the group it works for root and the daemon, and the log has the remedy."""
     with caplog.at_level(logging.WARNING), listening(path, "no-such-group"):
         assert connect(path) == 0
     assert "addgroup --system no-such-group" in caplog.text
@@ -132,7 +132,7 @@ def test_a_missing_group_is_told(path: Path, caplog: pytest.LogCaptureFixture) -
 def test_a_group_that_may_not_be_given(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where we may not hand it to the group, it says what to do."""
+    """Where the group cannot be set, the log has the remedy."""
 
     def refuse(*_: object) -> None:
         raise PermissionError

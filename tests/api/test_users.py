@@ -35,13 +35,13 @@ ACCOUNTS = "/api/whatsapp/accounts"
 
 @pytest.fixture
 def keys() -> Iterator[KeyServer]:
-    """Where the keys are."""
+    """A server of the signing keys."""
     with a_key_server() as server:
         yield server
 
 
 class Staff:
-    """Who works here, as a store would say."""
+    """The employees, as a store has them."""
 
     def __init__(self, *uids: str) -> None:
         self.uids = set(uids)
@@ -60,7 +60,7 @@ class Staff:
 async def a_site(
     keys: KeyServer, staff: Staff | None = None, **settings: Any
 ) -> AsyncIterator[tuple[FakeDaemon, int]]:
-    """A served fake daemon that knows the users of a project; anybody may look."""
+    """A served fake daemon that knows the users of a project; every user is a viewer."""
     daemon = FakeDaemon()
     given = {"user_role": "viewer", **keys.settings(), **settings}
     daemon.loaded.config.http = http_settings(**given)
@@ -71,19 +71,19 @@ async def a_site(
 
 
 def user(**changes: Any) -> str:
-    """The id token of somebody who signed in."""
+    """The id token of a signed-in user."""
     return Signer().token(user_claims(NOW, **changes))
 
 
 async def test_a_signed_in_user_may_look(keys: KeyServer) -> None:
-    """With the role that the configuration gives to anybody."""
+    """With the role that the configuration gives to every user."""
     async with a_site(keys) as (_, port):
         assert (await ask(port, ACCOUNTS, token=user())).status == 200
         assert (await pair(port, user())).status == 403
 
 
 async def test_by_default_signing_in_is_not_enough(keys: KeyServer) -> None:
-    """Deny by default: who has no role gets 403 and words."""
+    """Deny by default: a user without a role gets 403 and an error text."""
     async with a_site(keys, user_role="none") as (_, port):
         answer = await ask(port, ACCOUNTS, token=user())
     assert (answer.status, answer.document["error"]) == (403, "forbidden")
@@ -139,7 +139,7 @@ async def test_an_administrator(keys: KeyServer, admins: str) -> None:
 
 
 async def test_an_address_that_is_not_verified(keys: KeyServer) -> None:
-    """Anybody can sign up with an address that is not theirs."""
+    """A stranger can sign up with an address of another person."""
     async with a_site(keys, admins="anna@example.org") as (_, port):
         assert (await pair(port, user(email_verified=False))).status == 403
 
@@ -176,7 +176,7 @@ async def test_a_uid_can_be_named_as_one(keys: KeyServer, sub: str) -> None:
 
 
 async def test_employees_of_the_configuration_and_of_the_store(keys: KeyServer) -> None:
-    """Either makes an employee, who sees no code and pairs nothing."""
+    """Either makes an employee, who sees no code and cannot pair."""
     staff = Staff("uid-2")
     path = "/whatsappProxyGetAccountsStaff"
     async with a_site(keys, staff, employees="uid-1", user_role="none") as (_, port):
@@ -191,7 +191,7 @@ async def test_employees_of_the_configuration_and_of_the_store(keys: KeyServer) 
 
 
 async def test_the_store_is_asked_once_a_minute(keys: KeyServer) -> None:
-    """And who left is nobody's employee a minute later."""
+    """A user who is removed from the staff is refused a minute later."""
     staff = Staff("uid-1")
     path = "/whatsappProxyGetAccountsStaff"
     async with a_site(keys, staff, user_role="none") as (daemon, port):
@@ -204,7 +204,7 @@ async def test_the_store_is_asked_once_a_minute(keys: KeyServer) -> None:
 
 
 async def test_a_store_that_is_away(keys: KeyServer) -> None:
-    """503 in the reference's words: nobody is let in because it is not known who they are."""
+    """503 with the reference's text: a user whose role cannot be read is refused."""
     staff = Staff("uid-1")
     staff.down = True
     async with a_site(keys, staff) as (_, port):
@@ -304,7 +304,7 @@ async def test_keys_that_cannot_be_had(keys: KeyServer) -> None:
 
 
 async def test_old_keys_are_good_for_a_day() -> None:
-    """After that it is not known who signs."""
+    """After that no signature can be verified."""
     now = [0.0]
     answers = [Fetched(b'{"keys": []}', 100.0)]
 
@@ -335,8 +335,8 @@ async def test_old_keys_are_good_for_a_day() -> None:
         b'{"keys": [{"kid": "a", "kty": "RSA", "n": "AQAB", "e": "AQAB"}]}',
     ],
 )
-async def test_keys_that_are_none(body: bytes) -> None:
-    """What the server says instead (a page of a hotel's network) is no key and no fault of ours."""
+async def test_a_document_without_keys(body: bytes) -> None:
+    """Another document than keys (a hotel network's login page) is reported as unavailable, not as a fault of wad."""
 
     async def fetch(url: str) -> Fetched:
         return Fetched(body, None)
@@ -355,7 +355,7 @@ async def test_keys_that_are_none(body: bytes) -> None:
     ids=["no HTTP", "cut in a chunk", "nothing"],
 )
 async def test_a_server_of_keys_that_breaks_off(answer: bytes) -> None:
-    """The keys cannot be had, as when nobody answers."""
+    """The keys cannot be fetched, as if the server does not answer."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -384,7 +384,7 @@ async def test_many_at_once_fetch_once() -> None:
 
 
 async def test_a_known_key_waits_for_no_unknown_one() -> None:
-    """Somebody with a token of nobody's keeps nobody out while the keys are fetched for them."""
+    """A token with an unknown key delays no other caller while the keys are fetched."""
     asked, answer = asyncio.Event(), asyncio.Event()
     signer = Signer()
     now = [0.0]

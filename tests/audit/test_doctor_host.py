@@ -28,7 +28,7 @@ broken line
 
 
 def test_mounts_are_read_as_the_kernel_writes_them() -> None:
-    """Blanks in octal, the options of mount and of file system, the latest mount of a place first."""
+    """Blanks in octal, the options of mount and of file system, the latest mount of a directory first."""
     found = [tuple(each) for each in host.parse_mounts(MOUNTS)]
     assert found == [
         ("/srv", "ext4", True), ("/tmp", "ext4", False), ("/var/lib/wad data", "xfs", True), ("/tmp", "tmpfs", False),
@@ -135,7 +135,7 @@ Environment=INSTANCE_ID=box "WAD_LOG_LEVEL=debug" "NOTE=two words"
 
 
 def test_a_unit_is_read_as_systemctl_shows_it() -> None:
-    """And its environment as systemd quotes it."""
+    """Its environment has systemd's quoting."""
     shown = systemctl.parse(SHOWN)["wad.service"]
     assert service.unit_of(shown) == Unit("loaded", "active", "running", "enabled", 2, 812, "wad")
     assert service.environment_of(shown) == {
@@ -143,7 +143,7 @@ def test_a_unit_is_read_as_systemctl_shows_it() -> None:
     }  # fmt: skip
 
 
-def test_no_properties_are_no_unit() -> None:
+def test_without_properties_the_unit_is_missing() -> None:
     """Neither invented nor raised."""
     assert service.unit_of({}) is None
     assert service.environment_of({}) == {}

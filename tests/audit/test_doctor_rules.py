@@ -61,9 +61,9 @@ STOPPED: Final = replace(UNIT, active="inactive", sub="dead", pid=0)
 DISK: Final = Mount("/var/lib/wad", "/", "ext4", False, 9000)
 
 
-def confined(told: str = "Landlock ABI 7, seccomp", missing: str = "") -> dict[str, Any]:
+def confined(summary: str = "Landlock ABI 7, seccomp", missing: str = "") -> dict[str, Any]:
     """A worker that reports its confinement."""
-    return {"confinement": {"landlock": 7, "seccomp": True, "summary": told, "missing": missing}}
+    return {"confinement": {"landlock": 7, "seccomp": True, "summary": summary, "missing": missing}}
 
 
 def audits(*rows: MessageRow) -> Audits:
@@ -84,7 +84,7 @@ def message(ident: str, wa_id: str) -> MessageRow:
 
 
 def settings(**changed: Any) -> Configuration:
-    """The configuration; `a__b` stands for `a.b`."""
+    """The configuration; `a__b` means `a.b`."""
     given = SETTINGS | {key.replace("__", "."): value for key, value in changed.items()}
     return Configuration(
         {key: SettingValue(value, "default") for key, value in given.items()}, True
@@ -248,7 +248,7 @@ DOWN: Final = DaemonDown("no daemon answers on /run/wad/control.sock")
         ("confinement", {"daemon": account(worker=None)}, S, "no worker reports", ""),
         ("confinement", {"daemon": account(worker={"pid": 1})}, S, "no worker reports", ""),
         ("confinement", {"daemon": account(worker=confined())}, P, "1 by Landlock ABI 7, seccomp", ""),
-        ("confinement", {"daemon": account(worker=confined(told="no Landlock, seccomp", missing="reads all"))}, W,
+        ("confinement", {"daemon": account(worker=confined(summary="no Landlock, seccomp", missing="reads all"))}, W,
          "1 by no Landlock, seccomp: reads all", "lsm=landlock"),
         ("health", {"health": None}, S, "http.enabled", ""),
         ("health", {"health": HttpAnswer(0, error="refused")}, F, "no answer: refused", "curl -si"),

@@ -38,7 +38,7 @@ def answered(number: int, message: str) -> WadError:
 
 
 @pytest.mark.parametrize(
-    ("error", "installation", "told"),
+    ("error", "installation", "expected"),
     [
         (NotFound("none"), FILE, ("store_unavailable", "not_found", "unknown")),
         (NotFound("none"), None, ("store_unavailable", "not_found", "unknown")),
@@ -55,13 +55,13 @@ def answered(number: int, message: str) -> WadError:
         (answered(9, "an index"), CLOUD, ("firestore_query_failed", 9, "missing_index")),
     ],
 )
-def test_what_failed(
-    error: WadError, installation: Installation | None, told: tuple[Any, ...]
+def test_each_failure(
+    error: WadError, installation: Installation | None, expected: tuple[Any, ...]
 ) -> None:
     """The script's name for it, the code, and the hint."""
     document = failure_of(error, installation, {}, link=True)
-    assert (document["error"], document["code"], document["hint"]) == told
-    assert ("env" in document) is (told[0] == "firestore_unavailable")
+    assert (document["error"], document["code"], document["hint"]) == expected
+    assert ("env" in document) is (expected[0] == "firestore_unavailable")
 
 
 def test_the_project() -> None:

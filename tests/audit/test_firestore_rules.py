@@ -165,7 +165,7 @@ def test_a_status_that_is_one_too_far(fields: Any, status: str | None) -> None:
     ],
 )
 def test_a_receipt_advances_a_status(shown: Any, receipt: Any, status: str | None) -> None:
-    """And never reverts it."""
+    """It never reverts it."""
     assert with_receipt({"status": shown}, receipt) == status
 
 

@@ -111,20 +111,20 @@ async def test_duplicates_are_marked_and_no_longer_shown(tmp_path: Path) -> None
     """The document stays, and is counted nowhere; the audit is clean again."""
     file = await filled(tmp_path, spread(3, NOON))
     before = await shown(file)
-    copy_message(file, ids(file)[-1], "zz-twin")
+    copy_message(file, ids(file)[-1], "zz-duplicate")
     change_rows(file, "UPDATE threads SET messages = messages + 1")
     report = repaired(file)
     assert (report.duplicates_to_mark, report.groups_with_duplicates) == (1, 1)
     assert report.sample_groups[0].size == 2
     assert await shown(file) == before
-    assert "zz-twin" in ids(file)
+    assert "zz-duplicate" in ids(file)
     assert verdicts(file) == (AuditVerdict.CLEAN, AuditVerdict.CLEAN)
 
 
 async def test_a_store_goes_on_after_a_repair(tmp_path: Path) -> None:
     """Repeated and new messages are stored as usual."""
     file = await filled(tmp_path, spread(3, NOON))
-    copy_message(file, ids(file)[-1], "zz-twin")
+    copy_message(file, ids(file)[-1], "zz-duplicate")
     repaired(file)
     await filled(tmp_path, spread(3, NOON), arrival(9, at_ms=NOON + 9))
     threads, messages = await shown(file)
@@ -267,7 +267,7 @@ async def test_a_summary_is_derived_again(tmp_path: Path) -> None:
 
 @settings(max_examples=40)
 @given(events=EVENTS)
-async def test_what_the_store_wrote_needs_no_repair(events: list[tuple[Event, int]]) -> None:
+async def test_rows_of_the_store_need_no_repair(events: list[tuple[Event, int]]) -> None:
     """Whatever was recorded, in any order: edits, receipts, LIDs, placeholders."""
     with tempfile.TemporaryDirectory() as directory:
         changes = [plan(ACC, event, {}, seen) for event, seen in events]
@@ -280,7 +280,7 @@ async def test_a_repair_is_reverted(tmp_path: Path) -> None:
     """Every row of every kind of damage, byte for byte; later changes stay."""
     file = await filled(tmp_path, spread(3, NOON), arrival(4, from_me=True), arrival(1, BOB))
     first, *_ = ids(file)
-    copy_message(file, first, "zz-twin")
+    copy_message(file, first, "zz-duplicate")
     copy_message(file, first, "zz-lid", thread=f"{ACC}__{LID}", chat=LID, sender=LID, wa_id="OTHER")
     change_rows(file, "UPDATE messages SET at_ms = '1769000000000' WHERE chat = ?", str(BOB))
     change_rows(file, "UPDATE messages SET status = 'read' WHERE from_me")
@@ -299,7 +299,7 @@ async def test_a_repair_is_reverted(tmp_path: Path) -> None:
 async def test_later_changes_survive_the_undo(tmp_path: Path) -> None:
     """Only the repair's changes are reverted."""
     file = await filled(tmp_path, spread(3, NOON))
-    copy_message(file, ids(file)[-1], "zz-twin")
+    copy_message(file, ids(file)[-1], "zz-duplicate")
     repaired(file)
     await filled(tmp_path, arrival(9, at_ms=NOON + 9))
     reverted(file)
@@ -345,7 +345,7 @@ async def test_a_message_in_both_threads_is_merged(tmp_path: Path) -> None:
     file = await filled(tmp_path, arrival(1), arrival(2))
     before = await shown(file)
     wrong = f"{ACC}__[object Object]"
-    copy_message(file, ids(file)[0], "zz-twin", thread=wrong)
+    copy_message(file, ids(file)[0], "zz-duplicate", thread=wrong)
     change_rows(file, UNIQUE)
     damaged = content(file)["messages"]
     assert repaired(file).messages_moved == 1
@@ -356,7 +356,7 @@ async def test_a_message_in_both_threads_is_merged(tmp_path: Path) -> None:
 async def test_an_undo_that_would_store_a_message_twice_is_refused(tmp_path: Path) -> None:
     """The undo file is older than the store's unique index: nothing is changed, and the row is named."""
     file = await filled(tmp_path, spread(3, NOON))
-    copy_message(file, ids(file)[-1], "zz-twin")
+    copy_message(file, ids(file)[-1], "zz-duplicate")
     repaired(file)
     change_rows(file, UNIQUE)
     before = content(file)
@@ -385,7 +385,7 @@ async def test_only_the_requested_range(tmp_path: Path) -> None:
 async def test_the_undo_file_is_private_and_never_overwritten(tmp_path: Path) -> None:
     """It holds texts; and an older one may still be needed."""
     file = await filled(tmp_path, spread(2, NOON))
-    copy_message(file, ids(file)[0], "zz-twin")
+    copy_message(file, ids(file)[0], "zz-duplicate")
     kept = tmp_path / "repairs" / "one.undo"
     repair(file, Range(), NOW, kept)
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600

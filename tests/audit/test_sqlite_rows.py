@@ -43,14 +43,14 @@ async def test_a_store_without_faults_is_clean(tmp_path: Path) -> None:
 async def test_a_second_document_of_a_message_is_found(tmp_path: Path) -> None:
     """By its WhatsApp id, whatever its own."""
     file = await filled(tmp_path, spread(3, NOON))
-    copy_message(file, ids(file)[0], "twin")
+    copy_message(file, ids(file)[0], "duplicate")
     assert audited(file).duplicates_count_active == 1
 
 
 async def test_a_duplicate_under_the_lid_is_found(tmp_path: Path) -> None:
     """Message and thread, once the store has the alias."""
     file = await filled(tmp_path, arrival(1), ALIAS)
-    copy_message(file, ids(file)[0], "twin", thread=f"{ACC}__{LID}", chat=LID, sender=LID)
+    copy_message(file, ids(file)[0], "duplicate", thread=f"{ACC}__{LID}", chat=LID, sender=LID)
     change_rows(
         file,
         "INSERT INTO threads (id, account, chat, last_ms, messages) VALUES (?,?,?,?,1)",
@@ -73,7 +73,7 @@ async def test_a_time_written_as_text_hides_nothing(tmp_path: Path) -> None:
 
 
 async def test_rows_before_the_window_are_counted(tmp_path: Path) -> None:
-    """And so are rows without a time."""
+    """So are rows without a time."""
     file = await filled(tmp_path, spread(4, NOON, step_ms=3_600_000))
     change_rows(file, "UPDATE messages SET at_ms = 0 WHERE id = ?", ids(file)[0])
     report = audited(file, window_hours=1.5)
@@ -92,7 +92,7 @@ async def test_only_the_requested_rows(tmp_path: Path) -> None:
 
 
 async def test_unreadable_content_is_counted(tmp_path: Path) -> None:
-    """The audit goes on, and reports that it could not compare these texts."""
+    """The audit continues, and reports that it could not compare these texts."""
     file = await filled(tmp_path, spread(2, NOON))
     change_rows(file, "UPDATE messages SET content = X'c1' WHERE id = ?", ids(file)[0])
     assert audited(file).skipped.unreadable_content == 1
@@ -106,7 +106,7 @@ async def test_facts_of_a_chat_are_not_a_thread(tmp_path: Path) -> None:
 
 
 async def test_an_audit_changes_nothing(tmp_path: Path) -> None:
-    """Not a byte of the file, and there is no other file afterwards."""
+    """Neither a byte of the file nor the list of files."""
     file = await filled(tmp_path, spread(3, NOON))
     before = file.read_bytes()
     audited(file)
@@ -122,7 +122,7 @@ def test_a_missing_store_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says which user may."""
+    """The error names the user that may."""
     file = await filled(tmp_path, arrival(1))
     file.chmod(0)
     # Root may read everything.

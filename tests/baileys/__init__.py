@@ -4,8 +4,9 @@
         await backend.pair(account)
         await backend.send("15550000002@s.whatsapp.net", "hello")
 
-Its packages come from the npm registry, as package-lock.json pins them, once a machine: the user's cache keeps them.
-Baileys names its libsignal by a git address; the registry's package takes that place (`overrides` in package.json).
+Its packages come from the npm registry, as package-lock.json pins them, once per machine,
+into the user's cache.
+Baileys names its libsignal by a git address; the registry's package takes that directory (`overrides` in package.json).
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ _INSTALLING = 300.0
 
 @cache
 def packages() -> Path:
-    """Where the packages lie; installed when they are missing.  Raises CalledProcessError, FileNotFoundError."""
+    """The directory of the packages; installed when they are missing.  Raises CalledProcessError, FileNotFoundError."""
     manifest = b"".join((_HERE / name).read_bytes() for name in _MANIFEST)
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wad-tests"
-    place = caches / f"baileys-{hashlib.sha256(manifest).hexdigest()[:12]}"
-    if place.exists():
-        return place
+    directory = caches / f"baileys-{hashlib.sha256(manifest).hexdigest()[:12]}"
+    if directory.exists():
+        return directory
     caches.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=caches, prefix="installing-") as name:
         fresh = Path(name) / "packages"
@@ -52,34 +53,36 @@ def packages() -> Path:
             cwd=fresh, check=True, timeout=_INSTALLING, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            fresh.rename(place)
+            fresh.rename(directory)
         except OSError:
-            if not place.exists():  # else another run of the tests was faster
+            if not directory.exists():  # else another run of the tests was faster
                 raise
-    return place
+    return directory
 
 
 class Backend:
-    """A running process.  `said` is everything that it told."""
+    """A running process.  `reported` has all its events."""
 
     def __init__(self, process: Process, log: Path) -> None:
         self.process = process
-        self.said: list[dict[str, Any]] = []
+        self.reported: list[dict[str, Any]] = []
         self._log = log
 
     async def next(self, event: str) -> dict[str, Any]:
-        """The next event of this name; what comes before it is passed over."""
+        """The next event of this name; earlier events are skipped."""
         assert self.process.stdout is not None
         try:
             async with asyncio.timeout(_TIMEOUT):
                 while line := await self.process.stdout.readline():
-                    self.said.append(json.loads(line))
-                    if self.said[-1]["event"] == event:
-                        return self.said[-1]
+                    self.reported.append(json.loads(line))
+                    if self.reported[-1]["event"] == event:
+                        return self.reported[-1]
         except TimeoutError:
             pass
         log = self._log.read_text(errors="replace")[-3000:]
-        raise AssertionError(f"Baileys told no {event!r}, but {self.said}; its log ends: {log}")
+        raise AssertionError(
+            f"Baileys did not report {event!r}, but {self.reported}; its log ends: {log}"
+        )
 
     async def pair(self, account: Account) -> None:
         """Show a QR code, let the account's phone scan it, and wait until it is connected."""

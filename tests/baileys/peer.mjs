@@ -1,6 +1,6 @@
-// The Node backend in small: the real Baileys on a session directory, spoken to by lines of JSON.
+// A small Node backend: the real Baileys on a session directory, controlled by lines of JSON.
 //   node peer.mjs BAILEYS_ROOT SESSION_DIR PROXY ROOT_KEY_HEX
-// It tells {"event": "qr" | "open" | "message" | "sent" | "closed", ...}; it is told {"to", "text"}, and ends with stdin
+// It writes {"event": "qr" | "open" | "message" | "sent" | "closed", ...}; it reads {"to", "text"}, and ends with stdin
 // or SIGTERM.
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
@@ -9,7 +9,7 @@ import { pathToFileURL } from 'node:url'
 const [root, directory, proxy, rootKey] = process.argv.slice(2)
 const require = createRequire(`${root}/package.json`)
 const load = name => import(pathToFileURL(require.resolve(name)))
-const tell = event => process.stdout.write(`${JSON.stringify(event)}\n`)
+const report = event => process.stdout.write(`${JSON.stringify(event)}\n`)
 
 // Debian 12 has Node 18, where this is not global yet; Baileys asks for 20.
 globalThis.crypto ??= (await import('node:crypto')).webcrypto
@@ -18,7 +18,7 @@ const { HttpsProxyAgent } = await load('https-proxy-agent')
 baileys.WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(rootKey, 'hex')
 const agent = new HttpsProxyAgent(proxy)
 
-// libsignal writes to the console, which is not ours to mix with what is told.
+// libsignal writes to the console, which has only events here.
 console.log = console.info = console.warn = (...words) => console.error(...words)
 
 const silent = { level: 'silent', child: () => silent }
@@ -31,22 +31,22 @@ async function connect() {
   socket = baileys.makeWASocket({ auth: state, agent, fetchAgent: agent, logger: silent })
   socket.ev.on('creds.update', saveCreds)
   socket.ev.on('connection.update', ({ connection, qr, lastDisconnect }) => {
-    if (qr) tell({ event: 'qr', code: qr })
-    if (connection === 'open') tell({ event: 'open', me: state.creds.me.id })
+    if (qr) report({ event: 'qr', code: qr })
+    if (connection === 'open') report({ event: 'open', me: state.creds.me.id })
     if (connection !== 'close') return
     const code = lastDisconnect?.error?.output?.statusCode
     if (code === baileys.DisconnectReason.restartRequired) connect()
-    else tell({ event: 'closed', code })
+    else report({ event: 'closed', code })
   })
   socket.ev.on('messages.upsert', ({ messages }) => {
     for (const { key, message } of messages) {
       const text = message?.conversation || message?.extendedTextMessage?.text
-      if (text) tell({ event: 'message', id: key.id, text })
+      if (text) report({ event: 'message', id: key.id, text })
     }
   })
 }
 
-// What is being written to the directory gets its time: as a backend that is stopped gently.
+// Writes to the directory are completed, as in a backend that is stopped gracefully.
 async function end() {
   await socket.end(undefined)
   setTimeout(() => process.exit(0), 300)
@@ -57,6 +57,6 @@ await connect()
 for await (const line of createInterface({ input: process.stdin })) {
   const { to, text } = JSON.parse(line)
   const sent = await socket.sendMessage(to, { text })
-  tell({ event: 'sent', id: sent.key.id })
+  report({ event: 'sent', id: sent.key.id })
 }
 await end()

@@ -28,19 +28,19 @@ _TURNS: Final = 9
 _CHATS: Final = 20
 
 
-async def _raw(access: FirestoreAccess, told: Sequence[DocumentWrite]) -> float:
+async def _raw(access: FirestoreAccess, writes: Sequence[DocumentWrite]) -> float:
     """Documents a second that the emulator accepts of the same documents, prepared before, one batch after another."""
     firestore = Firestore(access, "raw", 1)
 
     def work(client: Client) -> float:
         batches: list[list[Write]] = []
-        for start in range(0, len(told), BATCH):
-            part = told[start : start + BATCH]
+        for start in range(0, len(writes), BATCH):
+            part = writes[start : start + BATCH]
             batches.append([upsert(client, one.path, one.fields or {}, STAMPS) for one in part])
         begun = time.monotonic()
         for batch in batches:
             commit(client, batch, 60)
-        return len(told) / (time.monotonic() - begun)
+        return len(writes) / (time.monotonic() - begun)
 
     try:
         return await firestore.call(work)
@@ -86,13 +86,15 @@ async def firestore_batch() -> Sequence[Figure]:
                 for name in ("raw", "ours")
             ]
             with tempfile.TemporaryDirectory() as directory:
-                told = await _backlog(Path(directory, "here.db"))
-                bare = await _raw(databases[0], told)
-                full = await _ours(databases[1], Path(directory), len(told))
+                writes = await _backlog(Path(directory, "here.db"))
+                bare = await _raw(databases[0], writes)
+                full = await _ours(databases[1], Path(directory), len(writes))
             if number >= 0:  # the first of them warm up Java
                 raw.append(bare)
                 ours.append(full)
     peer = statistics.median(raw)
-    word = "the same documents in bare batches, one after another"
+    compared = "the same documents in bare batches, one after another"
     value = statistics.median(ours)
-    return [Figure("firestore_batch", value, "documents/s", 0.8 * peer, word, peer, at_least=True)]
+    return [
+        Figure("firestore_batch", value, "documents/s", 0.8 * peer, compared, peer, at_least=True)
+    ]

@@ -57,7 +57,7 @@ async def _counted(daemon: Daemon, costs: list[float]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _simulated(directory: Path, accounts: int) -> AsyncIterator[Daemon]:
-    """A daemon with so many connected accounts of the simulator."""
+    """A daemon with this number of connected accounts of the simulator."""
     async with a_daemon(directory, engine="simulator") as daemon:
         for number in range(accounts):
             await daemon.call("accounts.add", name=f"a{number}", phone=f"+1555000{number:04}")
@@ -166,7 +166,7 @@ def _changes(first: int, count: int) -> list[Change]:
 
 
 async def _fill(file: Path, size: int) -> None:
-    """A store with so many messages: a few that inbound plans, and the others like them, under random ids."""
+    """Fill a store with this number of messages: a few that inbound plans, and copies of them with random ids."""
     file.parent.mkdir(parents=True)
     store = await SqliteStore.open(file)
     await store.record(_ACCOUNT, _changes(0, _CHATS))
@@ -186,7 +186,7 @@ async def _fill(file: Path, size: int) -> None:
 
 @dataclass
 class _Installation:
-    """A daemon whose store was filled, somebody who writes to its account, and how fast that is stored."""
+    """A daemon whose store was filled, a peer that writes to its account, and the measured rates."""
 
     daemon: Daemon
     account: Account
@@ -206,7 +206,7 @@ class _Installation:
             return int(db.execute(query, (_ACCOUNT,)).fetchone()[0])
 
     async def burst(self, count: int) -> None:
-        """Send messages, and note how many a second are stored."""
+        """Send messages, and record how many are stored per second."""
         assert self.daemon.process is not None
         wanted, before = self.stored() + count, cpu_s(self.daemon.process.pid)
         begun = time.perf_counter()
@@ -221,7 +221,7 @@ class _Installation:
 
 @asynccontextmanager
 async def _installed(directory: Path, size: int, server: WhatsApp) -> AsyncIterator[_Installation]:
-    """A paired account of a daemon with the real library, whose store has so many messages."""
+    """A paired account of a daemon with the real library, whose store has this number of messages."""
     await _fill(directory / "state" / "wad.db", size)
     number = len(server.accounts) + 1
     account = server.add_account(f"155500005{number:02}")

@@ -2,7 +2,7 @@
 
 Documents are counted between the daemons and the emulator.  The peers of the costs are what the backend that wad
 replaces asks for its own lease (docs/internals/replaced-backend.md#lease): the holder renews every 30 s, which reads
-and writes once, and looks every 30 s; who stands by looks every 15 s.
+and writes once, and reads it every 30 s; a standby reads it every 15 s.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ async def idle() -> Sequence[Figure]:
         bill.clear()
         await asyncio.sleep(_WINDOW)
         reads, writes = (count * _HOUR / _WINDOW for count in (bill.reads, bill.writes))
-    word = "the backend before, its lease alone (its outbox: 7200 queries)"
+    compared = "the backend before, its lease alone (its outbox: 7200 queries)"
     return [
-        Figure("firestore_idle_reads", reads, "documents/h", 1200, word, 480),
-        Figure("firestore_idle_writes", writes, "documents/h", 760, word, 120),
+        Figure("firestore_idle_reads", reads, "documents/h", 1200, compared, 480),
+        Figure("firestore_idle_writes", writes, "documents/h", 760, compared, 120),
     ]
 
 

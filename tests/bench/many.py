@@ -1,7 +1,7 @@
-"""Many real accounts on one machine: a restart, the network that comes back to all at once, and a soak.
+"""Many real accounts on one machine: a restart, a network that returns for all at once, and a soak.
 
-The accounts are added once and paired once; the larger numbers go on with those that are there.  `ACCOUNTS=10,60` takes
-other numbers, `SOAK=600` lets the largest rest and then receive, so many seconds each.
+The accounts are added once and paired once; the larger numbers keep those that exist.  `ACCOUNTS=10,60` takes
+other numbers, `SOAK=600` lets the largest rest and then receive, 600 seconds each.
 """
 
 from __future__ import annotations
@@ -226,12 +226,12 @@ async def restart_accounts() -> Sequence[Figure]:
         stopping = time.monotonic()
         await world.daemon.end()
         stop_s = time.monotonic() - stopping
-    told = "; ".join(str(run) for run in runs)
+    note = "; ".join(str(run) for run in runs)
     first, last = (run.seconds / run.accounts for run in (runs[0], runs[-1]))
     worst = max(run.answers.worst_ms for run in (*runs, back))
     idle = max(run.idle.worst_ms for run in (*runs, back))
     return [
-        Figure("restart_accounts", last, "s/account", None, told, first),
+        Figure("restart_accounts", last, "s/account", None, note, first),
         Figure("restart_accounts_healthz", worst, "ms", 100, "an idle server asked in turn", idle),
         Figure("restart_accounts_leases", sum(run.epochs for run in (*runs, back)), "", 0, "leases lost", 1.0),
         Figure("restart_accounts_stop", stop_s, "s", 12.0, f"{world.accounts} accounts are stopped", 1.0),
@@ -274,7 +274,7 @@ async def _soak(world: World, seconds: float) -> list[Figure]:
 
 
 async def _while(world: World, doing: Coroutine[Any, Any, None]) -> Run:
-    """The state while this goes on."""
+    """The state meanwhile."""
     assert world.daemon.process is not None
     epoch, before = await world.epoch(), cpu_s(world.daemon.process.pid)
     served, begun = cpu_s(world.server.pid), time.monotonic()

@@ -99,9 +99,9 @@ async def takeover() -> Sequence[Figure]:
         with tempfile.TemporaryDirectory() as directory:
             stop = await _alternate(access, Path(directory, "stop"), signal.SIGINT)
             crash = await _alternate(access, Path(directory, "crash"), signal.SIGKILL)
-    word = "one write to the emulator"
+    compared = "one write to the emulator"
     return [
-        Figure("takeover_stop", max(stop), "s", 1.0, word, peer),
+        Figure("takeover_stop", max(stop), "s", 1.0, compared, peer),
         Figure("takeover_crash", max(crash), "s", _TTL + 1, "the ttl", _TTL),
     ]
 

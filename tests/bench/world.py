@@ -29,7 +29,7 @@ asyncio.run(main())
 _PROBE = """
 import socket, sys, time
 ask = b"GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n"
-ports, every = [int(word) for word in sys.argv[2:]], float(sys.argv[1])
+ports, every = [int(result) for result in sys.argv[2:]], float(sys.argv[1])
 socks, due = {}, time.monotonic()
 while True:
     for port in ports:
@@ -37,12 +37,12 @@ while True:
         try:
             sock = socks.pop(port, None) or socket.create_connection(("127.0.0.1", port), 30)
             sock.sendall(ask)
-            word = "ok" if b" 200 " in sock.recv(4096)[:20] else "bad"
-            if word == "ok":
+            result = "ok" if b" 200 " in sock.recv(4096)[:20] else "bad"
+            if result == "ok":
                 socks[port] = sock
         except OSError as error:
-            word = type(error).__name__
-        print(port, f"{time.monotonic() - begun:.6f}", word, flush=True)
+            result = type(error).__name__
+        print(port, f"{time.monotonic() - begun:.6f}", result, flush=True)
     due = max(due + every, time.monotonic())
     time.sleep(max(0.0, due - time.monotonic()))
 """
@@ -61,7 +61,7 @@ class Server:
         """Its answer.  Raises ValueError with its error text."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        line = " ".join(f"'{word}'" for word in words)
+        line = " ".join(f"'{result}'" for result in words)
         async with self._turn:
             self._process.stdin.write(line.encode() + b"\n")
             answer = json.loads(await self._process.stdout.readline())
@@ -142,8 +142,12 @@ class Probe:
 
 
 def _answers(lines: list[list[str]], of: str) -> Answers:
-    times = tuple(float(took) * 1000 for port, took, word in lines if (port, word) == (of, "ok"))
-    return Answers(times, tuple(word for port, _, word in lines if port == of and word != "ok"))
+    times = tuple(
+        float(took) * 1000 for port, took, result in lines if (port, result) == (of, "ok")
+    )
+    return Answers(
+        times, tuple(result for port, _, result in lines if port == of and result != "ok")
+    )
 
 
 def load() -> float:

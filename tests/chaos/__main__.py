@@ -26,7 +26,7 @@ def kinds_of(text: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in Kind if kind in wanted)
 
 
-def tell(text: str) -> None:
+def report(text: str) -> None:
     """One line of progress."""
     print(f"  {time.strftime('%H:%M:%S')} {text}", flush=True)
 
@@ -39,7 +39,7 @@ async def _all(
     chosen += " APART=1" if apart else ""
     for number, seed in enumerate(seeds, 1):
         print(f"run {number} of {len(seeds)}: make chaos SEED={seed}{chosen}", flush=True)
-        result = await run(draw(seed, kinds, apart=apart), tell, parent)
+        result = await run(draw(seed, kinds, apart=apart), report, parent)
         results.append(result)
         print(json.dumps(result.as_json()), flush=True)
     return results
@@ -84,7 +84,7 @@ def main() -> int:
         help=f"only these: {', '.join(Kind)} (KIND=...)",
     )  # fmt: skip
     parser.add_argument(
-        "--apart", action="store_true", help="answer to somebody who does not write (APART=1)"
+        "--apart", action="store_true", help="answer to a contact that does not write (APART=1)"
     )
     parser.add_argument(
         "--lease", action="store_true", help="three machines that share one Firestore (LEASE=1)"

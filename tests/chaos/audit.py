@@ -173,7 +173,7 @@ def _outbound(evidence: Evidence) -> Findings:
         one.client_id: entries[one.client_id].state if one.client_id in entries else "unknown"
         for one in evidence.asked
     }
-    uncertain = tuple(ident for ident, word in state.items() if word == "uncertain")
+    uncertain = tuple(ident for ident, status in state.items() if status == "uncertain")
     came = [by_text[one.text] for one in evidence.arrived if one.text in by_text]
     return Findings(
         reordered=_out_of_order(
@@ -183,11 +183,11 @@ def _outbound(evidence: Evidence) -> Findings:
         repeated=_too_many(arrivals),
         unsent=tuple(
             ident
-            for ident, word in state.items()
-            if word in _ARRIVED | {"unknown"} and not arrivals[ident]
+            for ident, status in state.items()
+            if status in _ARRIVED | {"unknown"} and not arrivals[ident]
         ),
-        stuck=tuple(ident for ident, word in state.items() if word in _OPEN),
-        failed=tuple(ident for ident, word in state.items() if word == "failed"),
+        stuck=tuple(ident for ident, status in state.items() if status in _OPEN),
+        failed=tuple(ident for ident, status in state.items() if status == "failed"),
         uncertain=uncertain,
         unexplained=tuple(
             ident for ident in uncertain if arrivals[ident] or not entries[ident].error

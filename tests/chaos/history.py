@@ -17,7 +17,7 @@ _NO_MORE: Final = re.compile(r"epoch (\d+): stopped acting at ([\d.]+)")
 
 
 @dataclass(frozen=True, order=True)
-class Reign:
+class Leadership:
     """One epoch of one machine: it might act from `begin` to `end`."""
 
     epoch: int
@@ -26,7 +26,7 @@ class Reign:
     end: float
 
 
-def reigns(machine: str, log: Iterable[str], deaths: Sequence[float]) -> list[Reign]:
+def leaderships(machine: str, log: Iterable[str], deaths: Sequence[float]) -> list[Leadership]:
     """The history from one machine's log; `deaths`: when its processes were killed."""
     begins: dict[int, float] = {}
     ends: dict[int, float] = {}
@@ -41,14 +41,14 @@ def reigns(machine: str, log: Iterable[str], deaths: Sequence[float]) -> list[Re
             epoch = int(found[1])
             ends[epoch] = min(ends[epoch], float(found[2]))
     return [
-        Reign(
+        Leadership(
             epoch, machine, begin, min([ends[epoch], *(at for at in deaths if at >= last[epoch])])
         )
         for epoch, begin in begins.items()
     ]
 
 
-def judge(histories: Mapping[str, Sequence[Reign]]) -> list[str]:
+def judge(histories: Mapping[str, Sequence[Leadership]]) -> list[str]:
     """The errors: an epoch of two machines, or two that might act at the same time."""
     found = sorted(lead for history in histories.values() for lead in history)
     wrong = []

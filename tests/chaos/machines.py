@@ -22,7 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from tests.chaos.history import judge, reigns
+from tests.chaos.history import judge, leaderships
 from tests.firestore.daemons import Machine, a_machine, workers_of
 from tests.firestore.proxy import Weather
 from tests.whatsapp import WhatsApp
@@ -167,7 +167,7 @@ class Machines:
     def judged(self) -> int:
         """Compare the histories with one another; returns the number of epochs."""
         histories = {
-            machine.name: reigns(
+            machine.name: leaderships(
                 machine.name,
                 machine.daemon.log.read_text(errors="replace").splitlines(),
                 self._deaths[machine.name],

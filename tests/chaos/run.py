@@ -19,7 +19,7 @@ from tests.chaos.faults import Troublemaker
 from tests.chaos.scenario import Fault, Scenario
 from tests.chaos.system import System, a_system
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 _QUIET = 6.0  # seconds without any change after which nothing more is expected
 _LIMIT = 120.0
@@ -72,24 +72,24 @@ def summary(results: list[Result]) -> dict[str, Any]:
     }
 
 
-async def run(scenario: Scenario, tell: Tell, parent: Path) -> Result:
+async def run(scenario: Scenario, report: Report, parent: Path) -> Result:
     """Run it, check it, and keep its directory (logs, databases, findings) if anything is wrong."""
     begun = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix=f"{scenario.seed}-", dir=parent))
     findings, unreadable, errors = Findings(), 0, list[str]()
     try:
         async with a_system(scenario, directory) as system:
-            await _disturb(system, scenario, tell)
-            await system.settle(_QUIET, _LIMIT, tell)
+            await _disturb(system, scenario, report)
+            await system.settle(_QUIET, _LIMIT, report)
             found = [audit(await system.evidence(n)) for n in range(scenario.accounts)]
             findings = together(found)
             failures = [repr(error) for error in system.server.errors]
-            errors = [words for words in failures if _UNREADABLE not in words]
+            errors = [text for text in failures if _UNREADABLE not in text]
             unreadable = len(failures) - len(errors)
     except (
         Exception
     ) as error:  # a run that cannot go on is a failed run, and the others still count
-        tell(traceback.format_exc())
+        report(traceback.format_exc())
         errors.append(repr(error))
     seconds = time.monotonic() - begun
     result = Result(scenario, findings, unreadable, tuple(errors), seconds, directory)
@@ -100,7 +100,7 @@ async def run(scenario: Scenario, tell: Tell, parent: Path) -> Result:
     return Result(scenario, findings, 0, (), seconds, None)
 
 
-async def _disturb(system: System, scenario: Scenario, tell: Tell) -> None:
+async def _disturb(system: System, scenario: Scenario, report: Report) -> None:
     """Send all messages while the faults happen; returns when all are written and answered, and all faults are over."""
     trouble = Troublemaker(system)
     due = list(scenario.faults)
@@ -110,7 +110,9 @@ async def _disturb(system: System, scenario: Scenario, tell: Tell) -> None:
 
     async def strike(fault: Fault) -> None:
         await asyncio.sleep(fault.delay)
-        tell(f"after {fault.after}: {fault.kind} of account {fault.account}, {fault.seconds:.1f} s")
+        report(
+            f"after {fault.after}: {fault.kind} of account {fault.account}, {fault.seconds:.1f} s"
+        )
         await trouble.do(fault)
 
     async def answer(account: int) -> None:

@@ -1,4 +1,4 @@
-"""The events of a run, drawn from its seed: who writes to whom, what is answered, and which faults happen when."""
+"""The events of a run, drawn from its seed: messages, answers, and faults with their times."""
 
 from __future__ import annotations
 

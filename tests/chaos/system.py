@@ -92,7 +92,7 @@ class System:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    async def settle(self, quiet: float, limit: float, tell: Callable[[str], None]) -> None:
+    async def settle(self, quiet: float, limit: float, report: Callable[[str], None]) -> None:
         """Wait until all is received, stored and delivered, or, with all connected, `quiet` seconds without a change.
 
         Raises RuntimeError after `limit` seconds, and when the daemon has ended by itself.
@@ -107,7 +107,7 @@ class System:
             now = time.monotonic()
             if seen != before:
                 before, changed = seen, now
-                tell(seen)
+                report(seen)
             if done or (connected and now - changed > quiet):
                 return
             if now - begun > limit:
@@ -116,7 +116,7 @@ class System:
 
     async def _progress(self) -> tuple[str, bool, bool]:
         """The progress as a text; whether all are connected; whether nothing more is expected."""
-        words, connected, done = [], True, True
+        parts, connected, done = [], True, True
         for number, (account, name) in enumerate(zip(self.accounts, self.names, strict=True)):
             state = (await self.insist("accounts.show", account=name))["state"]
             threads = (await self.insist("threads.list", account=name, limit=1000))["threads"]
@@ -126,13 +126,13 @@ class System:
             waiting = len(self.server.ledger.unreceipted(account))
             delivered = sum(entry["state"] in _DELIVERED for entry in entries)
             still = sum(entry["state"] in _OPEN for entry in entries)
-            words.append(
+            parts.append(
                 f"{state}, {stored}/{wanted} stored, {waiting} without a receipt,"
                 f" {delivered}/{len(entries)} delivered, {still} open"
             )
             connected = connected and state == "connected"
             done = done and (stored, waiting, delivered) == (wanted, 0, len(entries))
-        return "; ".join(words), connected, connected and done
+        return "; ".join(parts), connected, connected and done
 
     async def _entries(self, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (await self.insist("outbox.list", account=name, limit=1000))[

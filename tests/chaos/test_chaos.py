@@ -123,12 +123,12 @@ def test_incoming_messages_are_audited(evidence: Evidence, found: Findings) -> N
     ],
 )
 def test_sent_messages_are_audited(evidence: Evidence, found: Findings) -> None:
-    """A missing or double document, a repeat, a reorder, an answer that never came, and every bad result."""
+    """A missing or double document, a repeat, a reorder, an answer that never arrived, and every bad result."""
     assert audit(evidence) == found
 
 
 def test_an_explained_uncertainty_is_allowed() -> None:
-    """It never arrived, and the entry says why the result is unknown."""
+    """It never arrived, and the entry has the reason of its unknown result."""
     evidence = replace(settled("c2", "uncertain", "the worker is gone"), arrived=GOOD.arrived[:1])
     findings = audit(evidence)
     assert (findings.ok, findings.counts()["uncertain"]) == (True, 1)
@@ -167,7 +167,7 @@ def test_a_seed_determines_everything(seed: int, kinds: set[Kind], apart: bool) 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_nothing_is_lost_doubled_or_repeated(tmp_path: Path, seed: int) -> None:
     """A short `make chaos`, with every kind of fault."""
-    told: list[str] = []
-    result = await run(draw(seed, tuple(Kind)), told.append, tmp_path)
-    assert result.ok, (result.as_json(), told)
+    progress: list[str] = []
+    result = await run(draw(seed, tuple(Kind)), progress.append, tmp_path)
+    assert result.ok, (result.as_json(), progress)
     assert summary([result])["messages"] == MESSAGES

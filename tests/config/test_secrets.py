@@ -1,4 +1,4 @@
-"""Secrets: neither shown nor quoted, and not left where everybody can read them."""
+"""Secrets: neither shown nor quoted, and not left where every user can read them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_world_readable_file_without_secrets_is_fine(write: Write) -> None:
     "token", ["s3cret", "x" * 19, "x" * 40, "changeme", "abababababababababababab"]
 )
 def test_a_token_that_can_be_guessed_is_warned_about(token: str) -> None:
-    """Where it stands, and what makes a better one; never the token."""
+    """The warning has its source and how to make a better one; never the token."""
     (warning,) = defaults(ADMIN_TOKEN=token).warnings
     assert warning.startswith("environment ADMIN_TOKEN: http.admin_token has fewer than ")
     assert "wadctl token create" in warning

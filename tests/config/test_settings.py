@@ -13,7 +13,7 @@ from wad.config.settings import RELATIONS
 
 @pytest.mark.parametrize("key", SETTINGS)
 def test_values_have_their_declared_type(key: str) -> None:
-    """What mypy believes of an attribute is so."""
+    """An attribute has the type that mypy infers."""
     assert isinstance(defaults().origins[key].value, SETTINGS[key].kind)
 
 
@@ -53,7 +53,7 @@ def test_package_keeps_its_socket_in_run() -> None:
 
 
 def test_state_directory_of_systemd_is_the_packages() -> None:
-    """STATE_DIRECTORY names another place for the package's state, not a developer's."""
+    """STATE_DIRECTORY names another directory for the package's state, not a developer's."""
     config = defaults(STATE_DIRECTORY="/srv/wad").config
     assert config.state.runtime_dir == Path("/run/wad")
 
@@ -71,7 +71,7 @@ def test_state_directory_of_ones_own_is_the_runtime_directory(write: Write) -> N
 
 
 def test_packages_state_directory_may_be_spelled_out(write: Write) -> None:
-    """Who uncomments the default changes nothing."""
+    """An uncommented default changes nothing."""
     config = load(write("[state]\ndir = '/var/lib/wad/'\n"), {}).config
     assert config.state.runtime_dir == Path("/run/wad")
 
@@ -84,7 +84,7 @@ def test_runtime_directory_that_is_set_stays(name: str) -> None:
 
 
 def test_bad_directory_is_one_problem() -> None:
-    """What is derived from it is not complained about, too."""
+    """Settings that are derived from it are not reported as well."""
     assert problems(None, {"RUNTIME_DIRECTORY": "r", "STATE_DIRECTORY": "s"}) == [
         "environment STATE_DIRECTORY: state.dir must be an absolute path, not 's'",
         "environment RUNTIME_DIRECTORY: state.runtime_dir must be an absolute path, not 'r'",

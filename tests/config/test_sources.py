@@ -1,4 +1,4 @@
-"""Where values come from: the sources, and which stands above which."""
+"""The sources of values, and their order of precedence."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_file_overrides_default_and_is_named_with_its_line(write: Write) -> None
 
 
 def test_environment_overrides_file(write: Write) -> None:
-    """PORT stands above the file."""
+    """PORT overrides the file."""
     loaded = load(write("[http]\nport = 9\n"), {"PORT": "10"})
     assert loaded.config.http.port == 10
     assert loaded.origins["http.port"].source == "environment PORT"
 
 
 def test_credential_overrides_environment(tmp_path: Path) -> None:
-    """A systemd credential stands above ADMIN_TOKEN, without the line end of its file."""
+    """A systemd credential overrides ADMIN_TOKEN, without the line end of its file."""
     (tmp_path / "admin-token").write_text("s3cret\n")
     loaded = defaults(ADMIN_TOKEN="other", CREDENTIALS_DIRECTORY=str(tmp_path))
     assert loaded.config.http.admin_token == "s3cret"
@@ -58,7 +58,7 @@ def test_credentials_directory_without_ours_changes_nothing(tmp_path: Path) -> N
 
 
 def test_command_line_overrides_everything() -> None:
-    """An option stands above the environment."""
+    """An option overrides the environment."""
     loaded = load(None, {"PORT": "10"}, {"http.port": 11}, default_file=NOWHERE)
     assert loaded.config.http.port == 11
     assert loaded.origins["http.port"].source == "command line"
@@ -94,7 +94,7 @@ def test_missing_file_that_was_asked_for_is_an_error() -> None:
 
 
 def test_missing_file_named_by_the_variable_is_an_error() -> None:
-    """$WAD_CONFIG asks for a file, too."""
+    """$WAD_CONFIG requires its file as well."""
     assert problems(None, {"WAD_CONFIG": "/nowhere/x"}) == ["/nowhere/x: the file does not exist"]
 
 

@@ -102,7 +102,7 @@ class AliasContract(OneStore):
         assert (thread.id, thread.chat, thread.name) == (ANN_THREAD, str(ANN), "Ann")
 
     async def test_an_alias_alone_creates_no_thread(self, store: Store) -> None:
-        """There is no message yet."""
+        """No message exists yet."""
         await store.record(ACC, [ALIAS])
         assert await store.threads(ACC, limit=9) == []
         assert await store.thread(ANN_LID_THREAD) is None
@@ -128,14 +128,14 @@ class AliasContract(OneStore):
     ) -> None:
         """Received by number and by LID; it is counted once, and its reactions are kept."""
         in_group = chat == (GROUP, GROUP)
-        tellings: list[Change] = [
+        copies: list[Change] = [
             *arrival(1, GROUP if in_group else ANN, sender=ANN, push_name="Ann"),
             *arrival(1, GROUP if in_group else ANN_LID, sender=ANN_LID),
         ]
         where = GROUP_THREAD if in_group else ANN_LID_THREAD
-        stuck = [reaction(1, "+", by=ANN_LID, thread=where)]
+        attached = [reaction(1, "+", by=ANN_LID, thread=where)]
         await store.record(
-            ACC, [ALIAS, *tellings, *stuck] if alias_first else [*tellings, *stuck, ALIAS]
+            ACC, [ALIAS, *copies, *attached] if alias_first else [*copies, *attached, ALIAS]
         )
         message = await one_message(store, GROUP_THREAD if in_group else ANN_THREAD)
         assert (message.sender, message.push_name) == (str(ANN), "Ann")
@@ -180,10 +180,10 @@ class AliasContract(OneStore):
         self, store: Store, hidden: str
     ) -> None:
         """Its amendment may be under the other one."""
-        stuck = reaction(1, "+", thread=ANN_LID_THREAD if hidden == "amendment" else ANN_THREAD)
-        number = int(stuck.wa_id, 16) - int(wa_id(0), 16)
+        attached = reaction(1, "+", thread=ANN_LID_THREAD if hidden == "amendment" else ANN_THREAD)
+        number = int(attached.wa_id, 16) - int(wa_id(0), 16)
         chat = ANN_LID if hidden == "placeholder" else ANN
         holder = arrival(number, chat, content=Content(MessageKind.UNDECRYPTABLE))
-        await store.record(ACC, [*arrival(1), *holder, stuck, ALIAS])
+        await store.record(ACC, [*arrival(1), *holder, attached, ALIAS])
         assert [r.text for r in (await one_message(store)).reactions] == ["+"]
         assert (await one_thread(store)).messages == 1

@@ -126,7 +126,7 @@ class AmendmentContract(OneStore):
         assert found == [text("text 3"), text("text 2")]
 
     async def test_a_groups_admin_may_revoke(self, store: Store) -> None:
-        """The admin is recorded; between two people there is no admin."""
+        """The admin is recorded; a chat of two persons has no admin."""
         await store.record(ACC, [*arrival(1, GROUP, sender=ANN), *arrival(2, from_me=True)])
         await store.record(
             ACC,

@@ -93,13 +93,13 @@ class ChatContract(OneStore):
     @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
     async def test_the_newest_expiration_counts(self, store: Store, order: Sequence[int]) -> None:
         """0 turns it off again."""
-        told = {
+        changes = {
             1: PutChat(ANN_THREAD, str(ANN), expires_s=86400, expires_ms=NOON),
             2: PutChat(ANN_THREAD, str(ANN), expires_s=0, expires_ms=NOON + 5),
         }
-        await store.record(ACC, [*arrival(1), told[1]])
+        await store.record(ACC, [*arrival(1), changes[1]])
         assert (await one_thread(store)).expires_s == 86400
-        await store.record(ACC, [told[number] for number in order])
+        await store.record(ACC, [changes[number] for number in order])
         assert (await one_thread(store)).expires_s == 0
 
     # --- reading --------------------------------------------------------------------------------------
@@ -165,9 +165,9 @@ class ChatContract(OneStore):
         self, store: Store, order: Sequence[int]
     ) -> None:
         """Of two with the same time the smaller: no message arrived since, so some were read."""
-        told = {1: chat(unread=3, unread_s=5), 2: chat(unread=1, unread_s=5)}
+        changes = {1: chat(unread=3, unread_s=5), 2: chat(unread=1, unread_s=5)}
         await store.record(ACC, [change for number in range(1, 5) for change in arrival(number)])
-        await store.record(ACC, [told[number] for number in order])
+        await store.record(ACC, [changes[number] for number in order])
         await store.record(ACC, [chat(unread=4, unread_s=2)])
         assert (await one_thread(store)).unread == 1
 

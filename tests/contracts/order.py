@@ -71,7 +71,7 @@ def _messages(draw: st.DrawFn) -> Event:
     )
     chat, chat_alt = draw(_spellings(where))
     sender, sender_alt = draw(_spellings(who))
-    if where == who:  # a chat of two is spelled like the one who writes
+    if where == who:  # a chat of two has the same spelling as its sender
         sender, sender_alt, chat_alt = chat, chat_alt, None
     kind = MessageKind.LOST
     if number not in _AMENDMENT_IDS:

@@ -50,8 +50,8 @@ class QueueContract(OneStore):
 
     async def test_chats_with_one_each_leave_in_the_order_of_enqueuing(self, store: Store) -> None:
         """Whatever their ids."""
-        people = [Jid.of_phone(f"+4070000{number:04}") for number in (7, 3, 9, 1, 5)]
-        for number, person in enumerate(people):
+        persons = [Jid.of_phone(f"+4070000{number:04}") for number in (7, 3, 9, 1, 5)]
+        for number, person in enumerate(persons):
             await store.enqueue(queued(f"k{number}", to=person))
         assert await self.leave(store) == ["k0", "k1", "k2", "k3", "k4"]
 

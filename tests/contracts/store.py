@@ -152,7 +152,7 @@ class StoreContract(
     async def test_messages_of_one_second_stay_in_the_order_they_were_seen(
         self, store: Store, numbers: Sequence[int]
     ) -> None:
-        """WhatsApp's times have whole seconds: `seen` comes before the id, in the list and in the thread."""
+        """WhatsApp's times have whole seconds: `seen` decides before the id, in the list and in the thread."""
         for number in numbers:
             await store.record(ACC, arrival(number, at_ms=NOON, seen=number))
         texts = [m.content.text for m in await store.messages(ANN_THREAD, limit=9)]
@@ -244,12 +244,12 @@ class StoreContract(
 
     # --- record: cursors ------------------------------------------------------------------------------
 
-    async def test_there_is_no_cursor_at_first(self, store: Store) -> None:
+    async def test_a_new_store_has_no_cursor(self, store: Store) -> None:
         """A spool that was never read has none."""
         assert await store.cursor(ACC) is None
 
     async def test_the_cursor_moves_with_the_changes(self, store: Store) -> None:
-        """Each account has its own; a batch without changes moves it, too."""
+        """Each account has its own; a batch without changes moves it as well."""
         await store.record(ACC, arrival(1), Cursor("g", 5))
         await store.record(OTHER, [], Cursor("h", 7))
         assert await store.cursor(ACC) == Cursor("g", 5)
@@ -317,7 +317,7 @@ class StoreContract(
     # --- reading --------------------------------------------------------------------------------------
 
     async def test_an_unknown_thread_is_none(self, store: Store) -> None:
-        """There is no thread before its first message."""
+        """A thread exists from its first message on."""
         assert await store.thread(ANN_THREAD) is None
         assert await store.messages(ANN_THREAD, limit=5) == []
 
@@ -463,7 +463,7 @@ class StoreContract(
         assert (done.entry, done.duplicate) == (sent, True)
         assert (await store.totals(ACC)).messages == 1
 
-    @pytest.mark.parametrize("other", [queued(words="bye"), queued(to=BOB)])
+    @pytest.mark.parametrize("other", [queued(body="bye"), queued(to=BOB)])
     async def test_a_key_cannot_be_used_twice(self, store: Store, other: Entry) -> None:
         """For another text or another recipient it is a conflict, and nothing is queued."""
         await store.enqueue(queued())
@@ -523,7 +523,7 @@ class StoreContract(
     async def test_pages_of_entries_join_without_gap(
         self, store: Store, states: Sequence[MessageStatus]
     ) -> None:
-        """Each page goes on strictly after the one before."""
+        """Each page continues strictly after the one before."""
         for number in range(7):
             await store.enqueue(queued(f"k{number}", created_ms=NOON + number // 3))
         pages: list[Entry] = []
@@ -596,7 +596,7 @@ class StoreContract(
         )
         assert await store.has_messages(ACC, [wa_id(1), wa_id(2)]) == {wa_id(1), wa_id(2)}
 
-    async def test_a_message_moved_back_is_no_longer_the_last(self, store: Store) -> None:
+    async def test_a_message_moved_back_is_not_the_last_any_more(self, store: Store) -> None:
         """If WhatsApp's clock is behind ours, another message may be the newest after all."""
         await store.record(ACC, arrival(5))
         await sending(store, queued(created_ms=NOON + 9000))

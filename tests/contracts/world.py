@@ -1,4 +1,4 @@
-"""Helpers of the store's contract: people, messages, and reading a store."""
+"""Helpers of the store's contract: addresses, messages, and reading a store."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ CLAIMED = Claimed(Claim("here", EPOCH), b"s" * 32)
 S = MessageStatus
 
 
-def text(words: str) -> Content:
+def text(body: str) -> Content:
     """The content of a text message."""
-    return Content(MessageKind.TEXT, words)
+    return Content(MessageKind.TEXT, body)
 
 
 def arrival(
@@ -98,9 +98,9 @@ def amendment(
     )
 
 
-def edit(number: int, words: str, **who: Any) -> PutAmendment:
+def edit(number: int, body: str, **who: Any) -> PutAmendment:
     """A new text."""
-    return amendment(number, Content(MessageKind.EDIT, words), **who)
+    return amendment(number, Content(MessageKind.EDIT, body), **who)
 
 
 def revoke(number: int, *, by_admin: bool = False, **who: Any) -> PutAmendment:
@@ -120,7 +120,7 @@ def vote(number: int, payload: bytes = b"secret", **who: Any) -> PutAmendment:
 
 def queued(
     key: str = "k1",
-    words: str = "hello",
+    body: str = "hello",
     *,
     account: str = ACC,
     to: Jid = ANN,
@@ -132,7 +132,7 @@ def queued(
         account=account,
         thread=str(ThreadId.make(account, to)),
         to=str(to),
-        content=Text(words),
+        content=Text(body),
         client_id=key,
         secret=b"",
         created_ms=created_ms,

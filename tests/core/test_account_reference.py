@@ -77,14 +77,14 @@ _NAMES = st.builds(
 
 
 @given(_NAMES, _NAMES, _REF)
-def test_what_does_not_clash_is_never_ambiguous(one: Names, other: Names, ref: str) -> None:
+def test_distinct_names_are_never_ambiguous(one: Names, other: Names, ref: str) -> None:
     """Whatever means one account means no other that was allowed beside it."""
     if not clash(one, [other]):
         assert not (reference_kind(ref, one) and reference_kind(ref, other))
 
 
 @given(_NAMES, _NAMES)
-def test_what_clashes_does_so_from_both_sides(one: Names, other: Names) -> None:
+def test_a_clash_is_symmetric(one: Names, other: Names) -> None:
     """In either order of creation."""
     assert bool(clash(one, [other])) == bool(clash(other, [one]))
 

@@ -11,14 +11,14 @@ from wad.core.content import AMENDING, Content, LinkPreview, MessageKind, Vote
 from wad.core.message import Message, MessageStatus
 
 ANN, BOB = "40700000001@s.whatsapp.net", "40700000002@s.whatsapp.net"
-TOLD = Message(
+ORIGINAL = Message(
     id="M", account="a", thread="t", chat="1-2@g.us", sender=ANN, from_me=False, at_ms=5,
-    content=Content(MessageKind.TEXT, "told"), status=MessageStatus.DELIVERED, wa_id="W",
+    content=Content(MessageKind.TEXT, "hello"), status=MessageStatus.DELIVERED, wa_id="W",
 )  # fmt: skip
 
 
 def by(party: str, content: Content, at_ms: int = 9, wa_id: str = "A") -> PutAmendment:
-    """Something that a member did; "" are we."""
+    """An amendment of a member; "" is the account itself."""
     return PutAmendment("t", "W", wa_id, party, not party, at_ms, content)
 
 
@@ -41,48 +41,49 @@ AMENDMENTS = st.lists(
 
 @given(AMENDMENTS, st.data())
 def test_order_does_not_matter(found: list[PutAmendment], data: st.DataObject) -> None:
-    """Each is one of a set."""
-    assert amended(TOLD, data.draw(st.permutations(found))) == amended(TOLD, found)
+    """The result depends only on the set of amendments."""
+    assert amended(ORIGINAL, data.draw(st.permutations(found))) == amended(ORIGINAL, found)
 
 
 @given(AMENDMENTS)
-def test_what_it_said_at_first_is_never_gone(found: list[PutAmendment]) -> None:
-    """It is the present content, or the first of the earlier versions."""
-    message = amended(TOLD, found)
+def test_the_original_content_is_kept(found: list[PutAmendment]) -> None:
+    """It is the current content, or the first of the earlier versions."""
+    message = amended(ORIGINAL, found)
     versions = [*(version.content for version in message.earlier), message.content]
-    assert versions[0] == TOLD.content
+    assert versions[0] == ORIGINAL.content
     assert (message.content.kind is MessageKind.REVOKE) == bool(message.revoked_ms)
 
 
 @given(AMENDMENTS)
-def test_nobody_else_puts_words_into_a_mouth(found: list[PutAmendment]) -> None:
-    """Edits of others leave no trace."""
+def test_only_the_sender_edits(found: list[PutAmendment]) -> None:
+    """Edits of others are ignored."""
     edits = [a for a in found if a.content.kind is MessageKind.EDIT and a.by != ANN]
-    assert amended(TOLD, edits) == TOLD
+    assert amended(ORIGINAL, edits) == ORIGINAL
 
 
 def test_nothing_makes_nothing() -> None:
     """A message without amendments is unchanged."""
-    assert amended(TOLD, []) == TOLD
+    assert amended(ORIGINAL, []) == ORIGINAL
 
 
 def test_an_edit_takes_links_and_mentions_with_it() -> None:
     """They belong to the text."""
-    told = Content(
+    content = Content(
         MessageKind.TEXT, "old", mentions=(BOB,), link=LinkPreview("http://a"), forwarded=True
     )
     message = Message(
-        **{name: getattr(TOLD, name) for name in TOLD.__struct_fields__} | {"content": told}
+        **{name: getattr(ORIGINAL, name) for name in ORIGINAL.__struct_fields__}
+        | {"content": content}
     )
     after = amended(message, [by(ANN, Content(MessageKind.EDIT, "new", mentions=(ANN,)))])
     assert after.content == Content(MessageKind.TEXT, "new", mentions=(ANN,), forwarded=True)
 
 
-def test_a_vote_told_twice_is_one() -> None:
+def test_a_vote_received_twice_is_one() -> None:
     """A live vote is encrypted, the same vote in history is in clear."""
     sealed = by(BOB, Content(MessageKind.POLL_VOTE, vote=Vote(b"p", b"i")))
     clear = by(BOB, Content(MessageKind.POLL_VOTE, vote=Vote(options=(b"o",))))
-    (ballot,) = amended(TOLD, [sealed, clear]).votes
+    (ballot,) = amended(ORIGINAL, [sealed, clear]).votes
     assert (ballot.payload, ballot.iv, ballot.options) == (b"", b"", (b"o",))
 
 
@@ -90,6 +91,6 @@ def test_a_vote_that_was_taken_back_is_not_sealed() -> None:
     """No option was chosen, and that is known."""
     sealed = by(BOB, Content(MessageKind.POLL_VOTE, vote=Vote(b"p", b"i")))
     clear = by(BOB, Content(MessageKind.POLL_VOTE, vote=Vote()))
-    for told in ([sealed, clear], [clear, sealed]):
-        (ballot,) = amended(TOLD, told).votes
+    for votes in ([sealed, clear], [clear, sealed]):
+        (ballot,) = amended(ORIGINAL, votes).votes
         assert (ballot.payload, ballot.options) == (b"", ())

@@ -73,7 +73,7 @@ def test_pairing_from_code_to_connected() -> None:
 
 
 def test_used_up_codes_are_followed_by_new_ones() -> None:
-    """While the window is open the worker is replaced at once, and that is no failure."""
+    """While the window is open the worker is replaced at once, and that does not count as a failure."""
     status = after(Begin(paired=False), Pair(500, paired=False), QrShown("code"), QrOver())
     assert not status.worker
     status = after(Ended("nobody scanned the QR code"), Due(), status=status)
@@ -82,7 +82,7 @@ def test_used_up_codes_are_followed_by_new_ones() -> None:
 
 
 def test_the_pairing_window_closes() -> None:
-    """Nobody scanned: no worker, no code, and the account waits to be asked again."""
+    """No scan: no worker, no code, and the account waits for another request."""
     status = after(Begin(paired=False), Pair(500, paired=False), QrShown("code"))
     status = after(Due(), status=status, now=501)
     assert (status.state, status.worker, status.qr) == (State.AWAITING_SCAN, False, "")
@@ -165,7 +165,7 @@ def test_the_library_telling_of_its_tries_gains_it_no_time() -> None:
         (Outdated("old"), State.OUTDATED),
     ],
 )
-def test_what_ends_the_worker(event: Input, state: State) -> None:
+def test_events_that_end_the_worker(event: Input, state: State) -> None:
     """Each of these leaves the account without a worker, in its own state."""
     status = after(event, status=CONNECTED)
     assert (status.state, status.worker) == (state, False)

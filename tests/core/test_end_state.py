@@ -178,7 +178,7 @@ def test_a_word_that_is_none_of_ours_is_nothing(state: str) -> None:
 
 
 async def again(tmp_path: Path, number: int, state: str) -> connection.Status:
-    """How it stands after a restart."""
+    """Check the state after a restart."""
     async with a_world(tmp_path, boot=f"again{number}") as world, world.leading():
         (account,) = world.accounts.all()
         await until(lambda: account.status.state == state, state)
@@ -203,8 +203,8 @@ async def bring_to_rest(world: World, account: Account, event: Input) -> None:
         (Outdated("too old"), "outdated"),
     ],
 )
-async def test_a_restart_says_the_same(tmp_path: Path, event: Input, state: str) -> None:
-    """And the one after that."""
+async def test_a_restart_keeps_the_state(tmp_path: Path, event: Input, state: str) -> None:
+    """And after a second restart."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await bring_to_rest(world, account, event)
@@ -225,7 +225,7 @@ async def test_a_restart_says_the_same(tmp_path: Path, event: Input, state: str)
         assert account.card.ended is None
 
 
-async def test_a_session_that_is_gone_is_no_account_that_was_never_paired(tmp_path: Path) -> None:
+async def test_a_lost_session_is_not_an_account_that_was_never_paired(tmp_path: Path) -> None:
     """Logged out by a version that did not write that down."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -256,7 +256,7 @@ async def test_an_account_that_was_being_paired_awaits_its_scan(tmp_path: Path) 
 
 
 async def test_stopped_since_when_and_logged_out_behind_it(tmp_path: Path) -> None:
-    """Who stops an account that is logged out does not make it forget that."""
+    """A logged-out account that is stopped is still known as logged out."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await bring_to_rest(world, account, LoggedOut("the phone"))

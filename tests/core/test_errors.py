@@ -62,7 +62,7 @@ def test_an_error_crosses_the_wire_as_it_is(kind: type[WadError]) -> None:
 
 
 def test_a_refusal_crosses_the_wire_as_it_is() -> None:
-    """Its status, its code and its details, which no class stands for."""
+    """With its status, code and details, which are not those of a class."""
     sent = LegacyRefusal(429, "rate_limited", "too many", {"retryAfterSeconds": 3})
     got = WadError.from_wire(sent.to_wire())
     assert isinstance(got, LegacyRefusal)
@@ -94,7 +94,7 @@ _ANYTHING: st.SearchStrategy[Any] = st.recursive(
 @given(
     _ANYTHING | st.fixed_dictionaries({"code": _ANYTHING, "message": _ANYTHING, "hint": _ANYTHING})
 )
-def test_whatever_the_other_side_sends_becomes_an_error(wire: Any) -> None:
+def test_any_received_document_becomes_an_error(wire: Any) -> None:
     """Reading an answer never raises."""
     assert isinstance(WadError.from_wire(wire), WadError)
 

@@ -80,9 +80,9 @@ CHATS = st.builds(
     expires_ms=TIMES,
 )
 ALIASES = st.builds(AliasReceived, JIDS, JIDS)
-TOLD = MESSAGES | RECEIPTS | CHATS | ALIASES
-EVENTS: st.SearchStrategy[Event] = TOLD | st.builds(
-    HistoryReceived, st.lists(TOLD, max_size=4).map(tuple), st.integers(0, 9)
+IN_HISTORY = MESSAGES | RECEIPTS | CHATS | ALIASES
+EVENTS: st.SearchStrategy[Event] = IN_HISTORY | st.builds(
+    HistoryReceived, st.lists(IN_HISTORY, max_size=4).map(tuple), st.integers(0, 9)
 )
 
 
@@ -100,7 +100,7 @@ def test_encoding_is_deterministic(event: Event) -> None:
 
 @given(st.binary())
 def test_any_bytes_are_an_event_or_damaged(data: bytes) -> None:
-    """One error, whatever is wrong: who reads a spool must be able to go on."""
+    """One type of error, whatever is wrong, so that the reader of a spool can continue."""
     try:
         event = decode(data)
     except InvalidData:

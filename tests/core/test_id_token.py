@@ -49,7 +49,7 @@ def test_a_good_token() -> None:
         ({"auth_time": None, "email": None}, ""),
     ],
 )
-def test_what_must_be_true(changes: dict[str, Any], code: str) -> None:
+def test_each_required_claim(changes: dict[str, Any], code: str) -> None:
     """Each rule has its code; clocks may differ by a minute."""
     assert code_of(claims(**changes)) == code
 

@@ -66,14 +66,14 @@ def test_every_spelling_has_one_canonical_form(text: str, bare: str) -> None:
         "1\n@lid", ".5@lid", "_5@lid", "+@s.whatsapp.net", "١٢٣@s.whatsapp.net",
     ],
 )  # fmt: skip
-def test_what_is_no_address_is_bad(text: str) -> None:
+def test_an_invalid_address_is_refused(text: str) -> None:
     """Nothing is guessed, and the error gives the reason."""
     with pytest.raises(BadJid):
         Jid.parse(text)
 
 
 @pytest.mark.parametrize("thing", [None, 5, b"1@lid", {"user": "1"}, Jid("1", "lid")])
-def test_an_object_is_no_address(thing: object) -> None:
+def test_an_object_is_not_an_address(thing: object) -> None:
     """The reference once made `[object Object]` of them."""
     with pytest.raises(BadJid):
         Jid.parse(thing)  # type: ignore[arg-type]
@@ -151,7 +151,7 @@ def test_a_number_may_be_spelled_as_usual(phone: str) -> None:
     "phone",
     ["", "+", "0700000001", "123456", "1234567890123456", "+40x", "++40700000001", "١٢٣٤٥٦٧٨"],
 )
-def test_what_is_no_international_number_is_bad(phone: str) -> None:
+def test_an_invalid_number_is_refused(phone: str) -> None:
     """Never a guess at the country."""
     with pytest.raises(BadPhone):
         phone_digits(phone)
@@ -159,7 +159,7 @@ def test_what_is_no_international_number_is_bad(phone: str) -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_number_or_bad(text: str) -> None:
-    """And a number is 7 to 15 digits."""
+    """A number is 7 to 15 digits."""
     try:
         digits = phone_digits(text)
     except BadPhone:

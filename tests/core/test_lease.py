@@ -12,7 +12,7 @@ TERMS = LeaseTerms(ttl=15, renew_every=5, margin=3)
 
 
 def a_record(holder: str = "other", epoch: int = 7) -> Record:
-    """Somebody's record."""
+    """A record of another instance."""
     return Record(holder=holder, nonce="n", epoch=epoch, ttl=15)
 
 
@@ -31,7 +31,7 @@ def test_no_record_is_acquired_at_once() -> None:
 
 
 def test_a_fresh_record_of_another_is_respected() -> None:
-    """The standby waits, and reports for whom and how long."""
+    """The standby waits, and reports the holder and the time left."""
     decision = lease.decide_as_standby(Seen(a_record(), 4.0, "v"), "me", "x")
     assert decision.act is Act.WAIT
     assert decision.reason == "other holds epoch 7, 11.0 s left"
@@ -91,8 +91,8 @@ def test_another_process_of_this_instance_is_respected() -> None:
     assert decision.reason.startswith("an earlier process of this instance holds epoch 7")
 
 
-def test_force_takes_what_another_holds_and_says_by_whose_order() -> None:
-    """For the operator who knows that the other machine is dead."""
+def test_force_takes_the_lease_of_another_and_names_the_operator() -> None:
+    """An operator uses it when the other machine is dead."""
     decision = lease.decide_as_standby(Seen(a_record(), 0.0, "v"), "me", "x", forced="root")
     assert decision == lease.Decision(Act.ACQUIRE, "taken from other by force, by order of root")
 
@@ -116,7 +116,7 @@ def test_a_refused_renewal_may_still_be_ours() -> None:
         Seen(lease.released(a_record("me"), 0), 0.0, "w"),
     ],
 )
-def test_what_another_wrote_is_not_ours(seen: Seen | None) -> None:
+def test_the_record_of_another_is_not_ours(seen: Seen | None) -> None:
     """Name, process and epoch must all agree."""
     assert lease.recognised(lease.held(a_record("me"), "v", 100.0, TERMS), seen) is None
 

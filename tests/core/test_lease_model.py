@@ -2,7 +2,7 @@
 
 A world is a state machine whose steps hypothesis chooses: let time pass, let an instance look, deliver or lose a
 request or an answer, freeze an instance, set its wall clock.  After every step at most one instance may act, and the
-record is its own, with the margin still to run; when the network heals, somebody acts.
+record is its own, with the margin still to run; when the network heals, one instance acts.
 
 `python -m tests.core.test_lease_model SCHEDULES` runs more of them than a test run does.
 """
@@ -66,7 +66,7 @@ class Keeper:
 
 @dataclass
 class Request:
-    """Something on its way to the server; `record` None: a read."""
+    """A request to the server; `record` None: a read."""
 
     sender: Instance
     record: Record | None
@@ -77,15 +77,15 @@ class Request:
 
 @dataclass
 class Answer:
-    """Something on its way back."""
+    """A response."""
 
     request: Request
     seen: Seen | None
     version: str | None
 
 
-class Fate(StrEnum):
-    """What becomes of a request."""
+class Outcome(StrEnum):
+    """The outcome of a request."""
 
     DONE = "answered at once"
     REQUEST_LATE = "arrives later, or never"
@@ -96,18 +96,16 @@ class Fate(StrEnum):
 class Misfortune(StrEnum):
     """What may happen to an instance."""
 
-    FREEZE = "it does nothing for a while, and doesn't know it"
-    THAW = "all go on where they stopped"
-    STOP = (
-        "a graceful end: the right is put down, then the record is freed, however it became its own"
-    )
+    FREEZE = "it does nothing for a while, and does not notice"
+    THAW = "all continue where they stopped"
+    STOP = "a graceful end: it stops acting, then frees the record, however it acquired it"
     CRASH = "another process of the same instance begins, with another nonce"
     WALL_CLOCK = "its wall clock is set back to 1970"
 
 
 @dataclass
 class Instance:
-    """One contender: what `flow.leader` does with the rules, without a loop.  It waits for one answer at a time."""
+    """One instance: what `flow.leader` does with the rules, without a loop.  It waits for one response at a time."""
 
     name: str
     rate: float
@@ -130,18 +128,18 @@ class Instance:
         return lease.may_act(self.held, self.clock(now))
 
     def ask(self, record: Record | None, expected: str | None, now: float) -> Request:
-        """Send, and wait for the answer to this alone."""
+        """Send a request, and wait for its response alone."""
         self.turn += 1
         self.waiting = True
         return Request(self, record, expected, self.clock(now), self.turn)
 
     def give_up(self) -> None:
-        """No answer in time: a late one is not looked at."""
+        """No response in time: a late one is ignored."""
         self.turn += 1
         self.waiting = self.recognising = False
 
     def look(self, now: float) -> Request | None:
-        """One turn of the leader's loop; who leaves reads first, since it may hold what it never heard of."""
+        """One iteration of the leader's loop; an instance that ends reads first: it may have missed a response."""
         if self.held is None:
             return self.ask(None, None, now)
         match lease.decide_as_holder(self.held, self.clock(now)).act:
@@ -165,8 +163,8 @@ class Instance:
         self.give_up()
         return request
 
-    def hear(self, answer: Answer, now: float) -> Request | None:
-        """What an answer leads to."""
+    def receive(self, answer: Answer, now: float) -> Request | None:
+        """The next request after a response."""
         request = answer.request
         if request.turn != self.turn:
             return None
@@ -174,7 +172,7 @@ class Instance:
         if request.record is None:
             return self._read(answer.seen, now)
         if self.leaving:
-            return self.ask(None, None, now)  # freed, or refused: what is there tells
+            return self.ask(None, None, now)  # freed, or refused: the record shows which
         if answer.version is not None:
             self.held = lease.held(request.record, answer.version, request.sent_at, TERMS)
             return None
@@ -201,7 +199,7 @@ class Instance:
 
 
 class World(RuleBasedStateMachine):
-    """Everything that can happen."""
+    """The instances, the record, and the requests and responses under way."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,12 +230,12 @@ class World(RuleBasedStateMachine):
         return data.draw(st.sampled_from(awake), label="instance") if awake else None
 
     def send(self, request: Request | None) -> None:
-        """Put it on the wire."""
+        """Send it."""
         if request is not None:
             self.requests.append(request)
 
     def serve(self, request: Request) -> Answer:
-        """What the server makes of it."""
+        """The server's response."""
         if request.record is None:
             return Answer(request, self.keeper.seen(self.now), None)
         return Answer(request, None, self.keeper.write(request.record, request.expected, self.now))
@@ -245,50 +243,50 @@ class World(RuleBasedStateMachine):
     @rule(
         seconds=st.sampled_from([0.05, 2.0, 5.2, 11.9, 12.5, 15.5, 40.0]),
         data=st.data(),
-        fates=st.lists(st.sampled_from(Fate), max_size=2),
+        outcomes=st.lists(st.sampled_from(Outcome), max_size=2),
     )
-    def turn(self, seconds: float, data: st.DataObject, fates: list[Fate]) -> None:
+    def turn(self, seconds: float, data: st.DataObject, outcomes: list[Outcome]) -> None:
         """Time passes, and one instance runs; each of its requests is lost, delayed, or answered at once."""
         self.now += seconds
         instance = self.instance(data)
         if instance is not None:
             instance.give_up()
-            self.exchange(instance, fates)
+            self.exchange(instance, outcomes)
 
-    def exchange(self, instance: Instance, fates: Sequence[Fate] = ()) -> None:
+    def exchange(self, instance: Instance, outcomes: Sequence[Outcome] = ()) -> None:
         """One iteration in which every response arrives."""
         request = instance.look(self.now)
-        for fate in itertools.chain(fates, itertools.repeat(Fate.DONE)):
+        for outcome in itertools.chain(outcomes, itertools.repeat(Outcome.DONE)):
             if request is None:
                 break
-            request = self.meet(instance, request, fate)
+            request = self.meet(instance, request, outcome)
         self.see_off(instance)
 
     def see_off(self, instance: Instance) -> None:
-        """Who has left is followed by another process; nothing that it sent is under way any more, or it is noted."""
+        """Another process follows one that has ended; if no request of it is under way any more, it is in `left`."""
         if instance.nonce in self.going and not instance.leaving:
             self.going.discard(instance.nonce)
             if not any(one.record and one.record.nonce == instance.nonce for one in self.requests):
                 self.left.add(instance.nonce)
             instance.nonce = str(next(self.nonces))
 
-    def meet(self, instance: Instance, request: Request, fate: Fate) -> Request | None:
-        """What becomes of one request, and what its sender asks next."""
-        match fate:
-            case Fate.DONE:
-                return instance.hear(self.serve(request), self.now)
-            case Fate.REQUEST_LATE:
+    def meet(self, instance: Instance, request: Request, outcome: Outcome) -> Request | None:
+        """Handle one request; its sender's next one."""
+        match outcome:
+            case Outcome.DONE:
+                return instance.receive(self.serve(request), self.now)
+            case Outcome.REQUEST_LATE:
                 self.requests.append(request)
-            case Fate.ANSWER_LATE:
+            case Outcome.ANSWER_LATE:
                 self.answers.append(self.serve(request))
-            case Fate.ANSWER_LOST:
+            case Outcome.ANSWER_LOST:
                 self.serve(request)
         return None
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data(), lose_answer=st.booleans())
     def request_arrives(self, data: st.DataObject, lose_answer: bool) -> None:
-        """In any order, however late, whatever became of its sender; the answer may be lost."""
+        """In any order, however late, whatever state its sender is in; the response may be lost."""
         request = self.requests.pop(data.draw(st.integers(0, len(self.requests) - 1)))
         answer = self.serve(request)
         if not lose_answer:
@@ -301,12 +299,12 @@ class World(RuleBasedStateMachine):
         index = data.draw(st.integers(0, len(self.answers) - 1))
         if not self.answers[index].request.sender.frozen:
             answer = self.answers.pop(index)
-            self.send(answer.request.sender.hear(answer, self.now))
+            self.send(answer.request.sender.receive(answer, self.now))
             self.see_off(answer.request.sender)
 
     @rule(data=st.data(), what=st.sampled_from(Misfortune))
     def misfortune(self, data: st.DataObject, what: Misfortune) -> None:
-        """What happens to one of them, or, when it ends, to all."""
+        """A misfortune of one instance; THAW ends it for all."""
         instance = self.instance(data)
         if what is Misfortune.THAW:
             self.thaw()
@@ -335,7 +333,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def at_most_one_may_act(self) -> None:
-        """And what it relies on is true: the record is its own and has the margin still to run."""
+        """The record is then its own, and is valid for the margin at least."""
         acting = [instance for instance in self.instances if instance.acts(self.now)]
         assert len(acting) <= 1, [instance.name for instance in acting]
         for instance in acting:
@@ -413,7 +411,7 @@ def _no_margin(record: Record, version: str, sent_at: float, terms: LeaseTerms) 
     return lease.Held(record, version, sent_at + terms.ttl, sent_at + terms.renew_every)
 
 
-def _impatient(seen: Seen | None, holder: str, nonce: str, *, forced: str = "") -> lease.Decision:
+def _too_early(seen: Seen | None, holder: str, nonce: str, *, forced: str = "") -> lease.Decision:
     if seen is not None and seen.age > TERMS.renew_every:
         return lease.Decision(Act.ACQUIRE, "it was late once")
     return _DECIDE(seen, holder, nonce)
@@ -430,7 +428,7 @@ def _never_its_own(
     seen: Seen | None, holder: str, nonce: str, *, forced: str = ""
 ) -> lease.Decision:
     if seen is not None and seen.record.holder:
-        return lease.Decision(Act.WAIT, "somebody has it", 1)
+        return lease.Decision(Act.WAIT, "another has it", 1)
     return _DECIDE(seen, holder, nonce)
 
 
@@ -457,12 +455,12 @@ _RECOGNISE: Final = lease.recognised
 MUTANTS: Final[dict[str, tuple[str, Callable[..., Any]]]] = {
     "validity counts from the answer": ("held", _counts_from_the_answer),
     "no margin": ("held", _no_margin),
-    "a late renewal counts as none": ("decide_as_standby", _impatient),
+    "a late renewal counts as none": ("decide_as_standby", _too_early),
     "a lost answer prolongs": ("recognised", _prolongs),
     "a holder that ran out is waited for": ("decide_as_standby", _never_its_own),
-    "who ends frees nothing": ("own_record", lambda seen, nonce: None),
+    "an instance that ends frees nothing": ("own_record", lambda seen, nonce: None),
     "the epoch does not grow": ("acquired", _epoch_of_the_old),
-    "who may act is asked without a clock": (
+    "the permission to act is checked without a clock": (
         "may_act",
         lambda held, now: held is not None,
     ),
@@ -483,7 +481,7 @@ def a_lost_answer() -> None:
     one, other = world.instances = [Instance("a", 1, 0, "1"), Instance("b", 1, 0, "2")]
     world.exchange(one)
     world.now = 5.2
-    world.exchange(one, [Fate.ANSWER_LOST])
+    world.exchange(one, [Outcome.ANSWER_LOST])
     one.give_up()
     world.now = 5.3
     world.exchange(one)
@@ -494,11 +492,11 @@ def a_lost_answer() -> None:
     world.at_most_one_may_act()
 
 
-_RARE: Final = "a lost answer prolongs"  # random schedules meet it once in some thousands
+_RARE: Final = "a lost answer prolongs"  # it occurs in one of some thousand random schedules
 
 
 def test_a_lost_answer_prolongs_nothing() -> None:
-    """The schedule that shows it, and that it bites."""
+    """The schedule succeeds with the rule, and fails without it."""
     a_lost_answer()
     with mutated(_RARE), pytest.raises(AssertionError):
         a_lost_answer()
@@ -506,7 +504,7 @@ def test_a_lost_answer_prolongs_nothing() -> None:
 
 @pytest.mark.parametrize("name", sorted(MUTANTS.keys() - {_RARE}))
 def test_a_broken_rule_is_found(name: str) -> None:
-    """Each of these mistakes fails within the schedules that a test run makes."""
+    """Each of these mutants fails within the schedules of a test run."""
     with mutated(name), pytest.raises(AssertionError):
         run(2000, phases=[Phase.generate], derandomize=True)
 
@@ -516,4 +514,4 @@ if __name__ == "__main__":
     parser.add_argument("schedules", type=int)
     given = parser.parse_args()
     run(given.schedules, steps=60)
-    print(f"{given.schedules} schedules: never two may act, and somebody does")
+    print(f"{given.schedules} schedules: never two may act, and one does")

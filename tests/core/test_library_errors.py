@@ -13,7 +13,7 @@ _DIAL = (
 
 
 @pytest.mark.parametrize(
-    ("words", "shown"),
+    ("text", "shown"),
     [
         (
             "dial tcp: lookup web.whatsapp.com on 127.0.0.53:53: no such host",
@@ -39,9 +39,9 @@ _DIAL = (
         ),
     ],
 )
-def test_a_dial_that_failed(words: str, shown: str) -> None:
-    """Whom it could not reach, and the last reason of the chain."""
-    assert why_it_ended(_DIAL + words) == shown
+def test_a_dial_that_failed(text: str, shown: str) -> None:
+    """The peer that it could not reach, and the last reason of the chain."""
+    assert why_it_ended(_DIAL + text) == shown
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_a_dial_that_failed(words: str, shown: str) -> None:
 )
 def test_an_event_that_the_library_cannot_hand_over(field: str, shown: str, ban: bool) -> None:
     """What WhatsApp did, and not which field of a protobuf is missing."""
-    words = f"proto: required field neonize.{field} not set"
-    assert shown in why_it_ended(words)
-    assert is_ban(words) == ban
+    text = f"proto: required field neonize.{field} not set"
+    assert shown in why_it_ended(text)
+    assert is_ban(text) == ban
 
 
 def test_until_when_it_is_banned() -> None:
@@ -68,13 +68,13 @@ def test_until_when_it_is_banned() -> None:
 
 def test_other_words_are_kept() -> None:
     """Better the library's than none."""
-    words = "failed to upgrade database: database is locked"
-    assert why_it_ended(words) == words
-    assert not is_ban(words)
+    text = "failed to upgrade database: database is locked"
+    assert why_it_ended(text) == text
+    assert not is_ban(text)
 
 
 def test_the_version_that_was_refused() -> None:
-    """It stands in the library's log alone."""
+    """Only the library's log has it."""
     line = "Client outdated (405) connect failure (client version: 2.3000.1047769893)"
     assert refused_version(line) == "2.3000.1047769893"
     assert refused_version("Client outdated") == ""

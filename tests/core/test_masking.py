@@ -68,14 +68,14 @@ def test_numbers_and_addresses_are_masked(text: str, shown: str) -> None:
         "errno 12",
     ],
 )
-def test_what_is_searched_for_stays(text: str) -> None:
+def test_identifiers_for_searching_stay(text: str) -> None:
     """Ids, times in names of files, processes, epochs, ports, rows, versions, sizes."""
     assert scrubbed(text) == text
 
 
 @given(st.text(), st.from_regex(r"[1-9][0-9]{9,14}", fullmatch=True), st.text("ghi @:/_,\n"))
 def test_no_number_survives_in_any_text(before: str, number: str, after: str) -> None:
-    """Whatever stands around it, the whole number is not in the line."""
+    """Whatever is around it, the whole number is not in the line."""
     assert number not in scrubbed(f"{before} {number}{after}")
 
 

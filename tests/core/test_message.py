@@ -1,4 +1,4 @@
-"""Messages: how far they have come, what a list shows of them, and one message out of two tellings."""
+"""Messages: how far they have come, what a list shows of them, and one message from two copies."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_preview_is_one_short_line(content: Content, line: str) -> None:
     assert preview(content) == line
 
 
-# --- two tellings -----------------------------------------------------------------------------------
+# --- two copies -------------------------------------------------------------------------------------
 
 OFFERED, ENDED = (
     Content(MessageKind.CALL, call=Call(outcome))
@@ -74,7 +74,7 @@ OFFERED, ENDED = (
 )
 
 
-def telling(content: Content, at_ms: int = 5, seen: int = 5, sender: str = "") -> Message:
+def copy_of(content: Content, at_ms: int = 5, seen: int = 5, sender: str = "") -> Message:
     """One copy of the message M."""
     return Message(
         id="M", account="a", thread="t", chat="c", sender=sender, from_me=False, at_ms=at_ms, content=content,
@@ -91,21 +91,21 @@ def telling(content: Content, at_ms: int = 5, seen: int = 5, sender: str = "") -
         (OFFERED, ENDED),
     ],
 )
-def test_what_says_more_stays(less: Content, more: Content) -> None:
+def test_the_copy_with_more_content_stays(less: Content, more: Content) -> None:
     """In either order of arrival."""
-    assert merged(telling(less), telling(more)).content == more
-    assert merged(telling(more), telling(less)).content == more
+    assert merged(copy_of(less), copy_of(more)).content == more
+    assert merged(copy_of(more), copy_of(less)).content == more
 
 
-def test_a_call_stands_where_it_began() -> None:
+def test_a_call_has_the_time_of_its_begin() -> None:
     """Its outcome is reported later."""
-    assert merged(telling(ENDED, at_ms=9), telling(OFFERED, at_ms=5)).at_ms == 5
+    assert merged(copy_of(ENDED, at_ms=9), copy_of(OFFERED, at_ms=5)).at_ms == 5
 
 
 def test_a_message_that_could_not_be_read_stays_where_it_was() -> None:
     """The copy that its sender sends again has a later time; the message keeps the earlier one."""
-    placeholder = telling(Content(MessageKind.UNDECRYPTABLE), at_ms=5)
-    again = telling(Content(MessageKind.TEXT, "hello"), at_ms=9)
+    placeholder = copy_of(Content(MessageKind.UNDECRYPTABLE), at_ms=5)
+    again = copy_of(Content(MessageKind.TEXT, "hello"), at_ms=9)
     after = merged(placeholder, again)
     assert (after.content.text, after.at_ms) == ("hello", 5)
     assert merged(again, placeholder) == after
@@ -114,13 +114,13 @@ def test_a_message_that_could_not_be_read_stays_where_it_was() -> None:
 def test_a_copy_without_a_time_leaves_the_time() -> None:
     """The phone's history may have a message without its time."""
     hello = Content(MessageKind.TEXT, "hello")
-    timed, untimed = telling(hello, at_ms=5), telling(hello, at_ms=0)
+    timed, untimed = copy_of(hello, at_ms=5), copy_of(hello, at_ms=0)
     assert merged(timed, untimed).at_ms == merged(untimed, timed).at_ms == 5
     assert merged(untimed, untimed).at_ms == 0
 
 
-TELLINGS = st.builds(
-    telling,
+COPIES = st.builds(
+    copy_of,
     st.sampled_from([Content(MessageKind.LOST), Content(MessageKind.TEXT, "x")]),
     st.sampled_from([0, 5, 9]),
     st.integers(0, 9),
@@ -128,9 +128,9 @@ TELLINGS = st.builds(
 )
 
 
-@given(TELLINGS, TELLINGS, TELLINGS)
-def test_tellings_may_come_in_any_order(a: Message, b: Message, c: Message) -> None:
-    """And again."""
+@given(COPIES, COPIES, COPIES)
+def test_copies_may_arrive_in_any_order(a: Message, b: Message, c: Message) -> None:
+    """And any number of times."""
     assert merged(a, b) == merged(b, a)
     assert merged(a, a) == a
     assert merged(a, merged(b, c)) == merged(merged(a, b), c)

@@ -70,7 +70,7 @@ def test_a_name_that_is_there_already_is_shown_escaped(name: str, shown: str) ->
 @given(st.text() | st.text(st.characters(categories=["C", "Z", "M"])) | st.text(min_size=90))
 @example("\u202e" * 10_000)
 @example("-\n-")
-def test_what_is_shown_is_a_good_name(name: str) -> None:
+def test_a_shown_name_is_valid(name: str) -> None:
     """Whatever a card holds."""
     shown = shown_name(name)
     assert check_name(shown) == unicodedata.normalize("NFC", shown)

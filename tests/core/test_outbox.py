@@ -84,8 +84,8 @@ OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
 )
 
 
-def test_the_law_speaks_of_every_state() -> None:
-    """And of every outcome."""
+def test_the_table_has_every_state() -> None:
+    """And every outcome."""
     assert set(LAW) == set(MessageStatus)
     assert {kind for row in LAW.values() for kind in row} == {type(outcome) for outcome in EACH}
 
@@ -167,7 +167,7 @@ def test_no_path_breaks_the_law(outcomes: list[Outcome]) -> None:
             entry = advance(before, outcome)
         except Conflict:
             continue
-        # Who sends it is known exactly while it is being sent.
+        # It has a claim exactly while it is being sent.
         assert (entry.claim is not None) == (entry.state is S.SENDING)
         # What certainly left is never queued again.
         if before.state in (S.SENT, S.DELIVERED, S.READ, S.PLAYED):
@@ -209,7 +209,7 @@ def test_receipts_in_any_order_end_in_the_furthest(marks: list[ReceiptMark]) -> 
     assert entry.state is S.PLAYED
 
 
-# --- identity and words -----------------------------------------------------------------------------
+# --- identity and texts -----------------------------------------------------------------------------
 
 
 def test_the_same_key_gives_the_same_id() -> None:

@@ -121,7 +121,7 @@ def test_the_same_is_the_same_whatever_became_of_its_target(
         assert same(content, other) == (content == other)
         return
     field = "reply_to" if hasattr(content, "reply_to") else "target"
-    edited = msgspec.structs.replace(target, text="other words", at_ms=target.at_ms + 1)
+    edited = msgspec.structs.replace(target, text="another text", at_ms=target.at_ms + 1)
     elsewhere = msgspec.structs.replace(target, wa_id=target.wa_id + "x")
     if content == content:  # not so with NaN
         assert same(content, msgspec.structs.replace(content, **{field: edited}))
@@ -151,7 +151,7 @@ GOOD: list[Outgoing] = [
 
 
 @pytest.mark.parametrize("content", GOOD, ids=lambda content: type(content).__name__)
-def test_what_whatsapp_takes(content: Outgoing) -> None:
+def test_valid_contents(content: Outgoing) -> None:
     """Everything up to its limits."""
     check(content, ANN, NOON + 60_000)
 
@@ -218,7 +218,7 @@ BAD: list[tuple[Outgoing, type[WadError], str]] = [
 
 
 @pytest.mark.parametrize(("content", "kind", "says"), BAD)
-def test_what_it_does_not_take(content: Outgoing, kind: type[WadError], says: str) -> None:
+def test_invalid_contents(content: Outgoing, kind: type[WadError], says: str) -> None:
     """One clear sentence each."""
     with pytest.raises(kind, match=says) as caught:
         check(content, ANN, NOON + 60_000)
@@ -255,13 +255,13 @@ def test_a_stored_message_is_a_target() -> None:
     assert (ours.from_me, ours.sender, len(ours.text)) == (True, "", QUOTE_LIMIT)
 
 
-def test_what_has_not_left_cannot_be_pointed_to() -> None:
+def test_an_unsent_message_cannot_be_a_target() -> None:
     """WhatsApp has no name for it yet."""
     with pytest.raises(Conflict, match="is queued"):
         target_of(a_message(wa_id="", from_me=True, status=MessageStatus.QUEUED))
 
 
-def test_who_is_mentioned() -> None:
+def test_mentions() -> None:
     """A number in any spelling, or an address of a person."""
     assert mentioned("+40 700 000 001") == mentioned("40700000001:3@s.whatsapp.net") == str(ANN)
     with pytest.raises(BadInput):

@@ -112,7 +112,7 @@ def test_blanks_do_not_count_in_the_fingerprint(text: str) -> None:
     assert one == other
 
 
-# --- who it is --------------------------------------------------------------------------------------
+# --- identities -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_a_group_message_is_told_by_its_sender() -> None:
     assert by_lid.thread == str(ThreadId.make(ACC, GROUP))
 
 
-def test_an_event_that_names_both_addresses_tells_an_alias() -> None:
-    """Once, bare, whichever stands first."""
+def test_an_event_with_both_addresses_reports_an_alias() -> None:
+    """Once, without the device, whichever is first."""
     alias = PutAlias(str(ANN_LID), str(ANN))
     devices = received(
         GROUP, Jid.parse("40700000001:3@s.whatsapp.net"), sender_alt=Jid.parse("111222:3@lid")
@@ -222,8 +222,8 @@ def test_our_own_receipts_say_what_was_read() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(AMENDING))
-def test_an_amendment_is_no_message(kind: MessageKind) -> None:
-    """It names its target, its own id, who did it, and when by their own clock."""
+def test_an_amendment_is_not_a_message(kind: MessageKind) -> None:
+    """It has its target, its own id, its author, and the time of the author's clock."""
     content = Content(kind, "+", target="TARGET", told_ms=NOON + 5)
     event = MessageReceived("OWN", ANN_LID, ANN_LID, NOON, content, sender_alt=ANN)
     thread = str(ThreadId.make(ACC, ANN))
@@ -320,8 +320,8 @@ print(plan(ACC, received(ANN_LID, ME, from_me=True, chat_alt=ANN, sender_alt=ME_
 
 
 def test_every_process_plans_the_same() -> None:
-    """The order of changes does not hang on Python's hash seed."""
-    told = {
+    """The order of changes does not depend on Python's hash seed."""
+    plans = {
         subprocess.run(
             [sys.executable, "-c", _PLANNER],
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -330,4 +330,4 @@ def test_every_process_plans_the_same() -> None:
         ).stdout
         for seed in ("1", "2", "3")
     }
-    assert len(told) == 1
+    assert len(plans) == 1

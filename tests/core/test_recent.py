@@ -5,7 +5,7 @@ from __future__ import annotations
 from wad.flow.inbound.recent import Recent
 
 
-def test_what_is_older_counts_no_more() -> None:
+def test_older_events_do_not_count() -> None:
     """Each time counts for five minutes."""
     now = [0.0]
     recent = Recent(lambda: now[0])

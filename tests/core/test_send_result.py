@@ -11,7 +11,7 @@ from wad.core.send_result import SendResult, classify, from_wire, to_wire
 
 
 @pytest.mark.parametrize(
-    ("words", "found", "result"),
+    ("text", "found", "result"),
     [
         ("no LID found for 1@s.whatsapp.net from server", None, Refused),
         ("server returned error 463", "WA1", Refused),
@@ -23,13 +23,13 @@ from wad.core.send_result import SendResult, classify, from_wire, to_wire
         ("something new", "WA1", Unknown),
     ],
 )
-def test_words_of_the_library(words: str, found: str | None, result: type[SendResult]) -> None:
+def test_error_texts_of_the_library(text: str, found: str | None, result: type[SendResult]) -> None:
     """No trace: it did not leave; a trace: it may have; a refusal is final."""
-    assert isinstance(classify(words, found), result)
+    assert isinstance(classify(text, found), result)
 
 
 @pytest.mark.parametrize(
-    ("words", "unrelated"),
+    ("text", "unrelated"),
     [
         ("failed to save cached sessions: transaction: commit: database or disk is full", True),
         ("failed to get device list: failed to store: database is locked", True),
@@ -38,9 +38,9 @@ def test_words_of_the_library(words: str, found: str | None, result: type[SendRe
         ("something new", False),
     ],
 )
-def test_what_is_not_the_messages_fault(words: str, unrelated: bool) -> None:
+def test_failures_unrelated_to_the_message(text: str, unrelated: bool) -> None:
     """A missing disk or connection does not count against the message."""
-    assert classify(words, None) == NotSent(words, unrelated=unrelated)
+    assert classify(text, None) == NotSent(text, unrelated=unrelated)
 
 
 TEXTS = st.text(max_size=20)

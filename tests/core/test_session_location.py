@@ -22,12 +22,12 @@ THERE = SessionLocation(account="acc-1", instance="b", since_ms=1_700_000_000_00
         (THERE, "", True),
         (THERE, "15550000001:4@s.whatsapp.net", False),
     ],
-    ids=["nobody knows it", "new here", "not here", "a copy", "who knows", "a device of its own"],
+    ids=["unknown", "new here", "not here", "a copy", "unreadable", "another device"],
 )
-def test_who_leaves_it_alone(
+def test_an_account_is_elsewhere(
     place: SessionLocation | None, jid: str | None, elsewhere: bool
 ) -> None:
-    """Whoever has no session, or a copy of the one that is there."""
+    """This machine has no session, or a copy of the one on the other machine."""
     assert is_elsewhere(place, "a", jid) is elsewhere
 
 
@@ -38,5 +38,5 @@ def test_it_is_never_elsewhere_where_it_is(jid: str | None) -> None:
 
 
 def test_it_says_where_and_since_when() -> None:
-    """For the person who asks why the account does not run."""
+    """The reason why the account does not run here."""
     assert elsewhere_reason(THERE) == "its session is on b, since 2023-11-14 22:13 UTC"

@@ -20,8 +20,8 @@ SENTENCES = st.text(max_size=200).map(lambda text: " ".join(text.split()))
 def test_mistakes_are_not_tried_again(name: str) -> None:
     """Only the exit codes in the unit's RestartPreventExitStatus=."""
     unit = (UNITS / name).read_text()
-    told = re.findall(r"^RestartPreventExitStatus=(.+)$", unit, re.MULTILINE)
-    assert {int(code) for line in told for code in line.split()} == FINAL
+    lines = re.findall(r"^RestartPreventExitStatus=(.+)$", unit, re.MULTILINE)
+    assert {int(code) for line in lines for code in line.split()} == FINAL
     assert {BadInput.exit_code, BadConfig.exit_code} == FINAL
 
 
@@ -38,7 +38,7 @@ def test_pauses_grow_to_half_a_minute() -> None:
 
 
 @given(SENTENCES, st.none() | st.integers(0, 30))
-def test_what_is_announced_can_be_read(reason: str, pause: int | None) -> None:
+def test_an_announcement_can_be_read(reason: str, pause: int | None) -> None:
     """wadctl parses reason and pause from the line, whatever the reason contains."""
     assert parse(str(StartFailure(reason, pause))) == StartFailure(reason, pause)
 

@@ -59,7 +59,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         f"ops:admin:{'0' * 64} other:viewer:{'0' * 64}",
     ],
 )
-def test_what_is_no_list_is_refused(text: str) -> None:
+def test_an_invalid_list_is_refused(text: str) -> None:
     """A role that is none, half a hash, a name or a token twice."""
     with pytest.raises(BadInput) as caught:
         parse(text)
@@ -67,7 +67,7 @@ def test_what_is_no_list_is_refused(text: str) -> None:
 
 
 def test_a_name_is_checked() -> None:
-    """It stands in a line with colons and blanks between."""
+    """A line has colons and blanks as separators."""
     with pytest.raises(BadInput, match="not a valid token name"):
         named("a:b", Role.VIEWER, "x")
 

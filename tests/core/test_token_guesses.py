@@ -55,7 +55,7 @@ def test_few_wrong_tokens_cost_nothing() -> None:
 
 
 def test_the_pause_grows_to_its_longest() -> None:
-    """And stays there."""
+    """It stays there."""
     guesses = Guesses(Time())
     pauses = []
     for _ in range(40):
@@ -86,7 +86,7 @@ def test_another_address_is_counted_by_itself() -> None:
 
 
 def test_many_addresses_are_counted_in_total() -> None:
-    """A botnet of addresses that guess once each waits, too."""
+    """Addresses of a botnet that guess once each wait as well."""
     guesses = Guesses(Time())
     pauses = [guesses.wrong(f"2001:db8:{number:x}::1") for number in range(400)]
     assert not any(pauses[: TOTAL.free])
@@ -143,7 +143,7 @@ def test_addresses_are_forgotten_when_there_are_too_many() -> None:
         ("testclient", "an unknown address"),
     ],
 )
-def test_what_is_counted_together(address: str, counted: str) -> None:
+def test_addresses_that_are_counted_together(address: str, counted: str) -> None:
     """One customer's network of IPv6, and an address however it is written."""
     assert network(address) == counted
 
@@ -152,7 +152,7 @@ def test_what_is_counted_together(address: str, counted: str) -> None:
 
 
 async def test_a_valid_token_never_waits() -> None:
-    """From the address that guesses, in the middle of it, and when all places are taken."""
+    """From the address that guesses, in the middle of it, and when all slots are taken."""
     time = Time()
     gate = Authenticator(SETTINGS, None, time, time.sleep)
     for number in range(300):
@@ -164,7 +164,7 @@ async def test_a_valid_token_never_waits() -> None:
 
 
 async def test_guesses_at_once_wait_or_are_refused() -> None:
-    """At most as many as there are places; the others get 429, and the valid token its answer."""
+    """At most the number of slots; the others get 429, and the valid token its answer."""
     go = asyncio.Event()
 
     async def sleep(_: float) -> None:
@@ -198,7 +198,7 @@ async def test_a_caller_who_goes_away_gives_their_place_back() -> None:
     assert gate._guesses.held == 0
 
 
-async def test_no_token_is_no_guess() -> None:
+async def test_a_missing_token_is_not_a_guess() -> None:
     """A browser before the login and a scraper without a token get their response at once."""
     time = Time()
     gate = Authenticator(SETTINGS, None, time, time.sleep)

@@ -55,7 +55,7 @@ def decode(data: bytes, cuts: list[int]) -> list[Frame]:
 
 @given(st.lists(_frames, max_size=5), st.lists(st.integers(0, 500), max_size=5))
 def test_frames_survive_any_split(frames: list[Frame], cuts: list[int]) -> None:
-    """Frames come out as they went in, wherever the bytes were cut."""
+    """Frames are decoded as they were encoded, wherever the bytes were cut."""
     assert decode(b"".join(map(encode, frames)), cuts) == frames
 
 
@@ -174,7 +174,7 @@ def test_lengths_that_are_not_there_are_refused_at_once() -> None:
 
 
 @given(st.lists(_frames, min_size=1, max_size=3))
-def test_what_is_counted_is_what_is_decoded(frames: list[Frame]) -> None:
+def test_counted_frames_are_decoded_frames(frames: list[Frame]) -> None:
     """A frame of n values passes a limit of n, and none of n - 1."""
     for frame in frames:
         data = encode(frame)
@@ -231,7 +231,7 @@ def test_text_that_is_not_utf8_is_refused(text: bytes) -> None:
 
 
 def test_the_words_of_an_error_are_cut() -> None:
-    """Nobody's error fills a log."""
+    """An error cannot flood the log."""
     (frame,) = decode(framed([1, 1, {"code": "internal", "message": "x" * 100_000}, None]), [])
     assert isinstance(frame, Response)
     assert len(str(frame.error)) == MAX_ERROR_TEXT

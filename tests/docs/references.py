@@ -64,7 +64,7 @@ def _is_word(each: str) -> bool:
 
 
 def links(markdown: str) -> Iterator[str]:
-    """The targets of a page's links and pictures that lie in the repository."""
+    """The targets of a page's links and pictures that are in the repository."""
     for token in _all(_MARKDOWN.parse(markdown)):
         target = str(token.attrs.get("href") or token.attrs.get("src") or "")
         if target and not urlsplit(target).scheme:

@@ -1,4 +1,4 @@
-"""The glossary has each word once, in an order in which it is found."""
+"""The glossary has each term once, in alphabetical order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECTIONS = re.split(r"(?m)^## ", PAGE)[1:]
 
 
 def test_each_term_is_there_once() -> None:
-    """Two meanings need two words."""
+    """Two meanings need two terms."""
     assert len(TERMS) > 50
     assert sorted(set(TERMS)) == sorted(TERMS)
 

@@ -35,19 +35,19 @@ _THESE: Final = "tests/docs/test_references.py"  # its examples are wrong on pur
 
 
 @pytest.mark.parametrize("file", [file for file in files() if file != _THESE])
-def test_what_a_file_names_exists(file: str) -> None:
+def test_files_named_by_a_file_exist(file: str) -> None:
     """Pages, headings, pictures."""
     assert missing(file, (ROOT / file).read_text("utf-8", "replace")) == []
 
 
 @pytest.mark.parametrize("name", pages())
-def test_what_a_manual_page_names_exists(name: str) -> None:
+def test_pages_named_by_a_manual_page_exist(name: str) -> None:
     """They are made from the code."""
     assert missing(name, pages()[name].replace("\\-", "-")) == []
 
 
 def test_the_files_are_those_of_the_repository() -> None:
-    """Otherwise nothing was looked at."""
+    """Otherwise nothing would be checked."""
     found = set(files())
     assert {
         "README.md",
@@ -89,7 +89,7 @@ def test_the_source_files_that_a_page_names() -> None:
     ],
 )
 def test_the_pages_that_a_text_names(text: str, found: list[str]) -> None:
-    """By their path in the repository; a bare name is one, too."""
+    """By their path in the repository; a bare name is a path as well."""
     assert list(named(text)) == found
 
 
@@ -111,7 +111,7 @@ def test_the_pages_that_a_text_names(text: str, found: list[str]) -> None:
         ("docs/a.md", "`wad/core/b.py`, `core/b.py`", ["wad/core/b.py", "core/b.py"]),
     ],
 )
-def test_what_is_missing(tmp_path: Path, file: str, text: str, wrong: list[str]) -> None:
+def test_a_missing_target_is_found(tmp_path: Path, file: str, text: str, wrong: list[str]) -> None:
     """A wrong anchor as well as a wrong page."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "page.md").write_text(PAGE, "utf-8")

@@ -96,7 +96,7 @@ def test_a_hidden_id_may_be_unknown_and_may_lack_its_device() -> None:
 
 
 def test_a_directory_without_creds() -> None:
-    """Is no session's."""
+    """It is refused: it has no session."""
     with pytest.raises(BadInput, match=r"creds\.json not found"):
         translate({"pre-key-1.json": b"{}"}, draw)
 
@@ -208,7 +208,7 @@ def test_a_session_that_cannot_send_is_left() -> None:
 
 
 def test_a_closed_chain_gets_a_random_key() -> None:
-    """Otherwise anybody could write messages into it; without skipped messages it is dropped."""
+    """Otherwise a stranger could add messages to it; without skipped messages it is dropped."""
     entry = sample.session_entry("a")
     (chain,) = (c for c in entry["_chains"].values() if c["chainType"] == 2)
     del chain["chainKey"]["key"]
@@ -306,12 +306,12 @@ NAMES = sorted(sample.documents())
 
 def clear(name: str, data: bytes) -> None:
     """It is translated, or refused with an error that names the file."""
-    told = name
+    named = name
     try:
         translate(sample.files() | {name: data}, draw)
     except WadError as error:
-        told = str(error)
-    assert name in told
+        named = str(error)
+    assert name in named
 
 
 @given(st.sampled_from(NAMES), st.binary(max_size=64) | JSON.map(lambda d: json.dumps(d).encode()))

@@ -60,6 +60,6 @@ async def test_a_refusal_of_the_tables_writes_no_partial_session(tmp_path: Path)
 
 
 async def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
-    """Is reported with the library's error text."""
+    """It is reported with the library's error text."""
     with pytest.raises((EngineFailure, StateUnwritable), match="did not create its tables"):
         await ENGINE.write_session(tmp_path / "missing" / "session.db", carried())

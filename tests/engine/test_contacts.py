@@ -43,10 +43,10 @@ class Phone:
         )
 
     def book(self) -> AddressBook:
-        """A worker starts."""
+        """The address book of a worker that starts."""
         return AddressBook(self.account_dir, SystemClock())
 
-    def told(self) -> list[tuple[str, str]]:
+    def reported(self) -> list[tuple[str, str]]:
         """Address and name of each event so far."""
         with closing(Spool.open(self.account_dir.spool_db)) as spool:
             rows = [row.event for row in spool.after(0, 1000)]
@@ -65,23 +65,23 @@ def phone(tmp_path: Path) -> Iterator[Phone]:
 
 def test_a_name_is_reported_once(phone: Phone) -> None:
     """Also for another worker, with another handle of the spool."""
-    phone.save(BOB, "Bob from next door")
+    phone.save(BOB, "Bob the neighbour")
     book = phone.book()
     assert book.check() == 1
     assert book.check() is None
     assert phone.book().check() is None
-    assert phone.told() == [(BOB, "Bob from next door")]
+    assert phone.reported() == [(BOB, "Bob the neighbour")]
 
 
 def test_only_a_changed_name_is_reported(phone: Phone) -> None:
-    """And not the unchanged ones."""
+    """The unchanged ones are not."""
     phone.save(BOB, "Bob")
     phone.save("9@lid", "Ann")
     book = phone.book()
     assert book.check() == 2
     phone.save(BOB, "Robert")
     assert book.check() == 3
-    assert phone.told()[-1] == (BOB, "Robert")
+    assert phone.reported()[-1] == (BOB, "Robert")
 
 
 def test_an_unchanged_database_is_not_opened(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,14 +106,14 @@ def test_an_unchanged_database_is_not_opened(phone: Phone, monkeypatch: pytest.M
     assert len(opened) == 3
     phone.save(BOB, "Robert")
     assert book.check() == 2
-    assert phone.told()[-1] == (BOB, "Robert")
+    assert phone.reported()[-1] == (BOB, "Robert")
 
 
 def test_a_first_name_alone(phone: Phone) -> None:
-    """Is used if the phone has no other."""
+    """It is used if the phone has no other name."""
     phone.save(BOB, None, "Bob")
     phone.book().check()
-    assert phone.told() == [(BOB, "Bob")]
+    assert phone.reported() == [(BOB, "Bob")]
 
 
 def test_addresses_that_are_not_persons_are_skipped(phone: Phone) -> None:
@@ -122,11 +122,11 @@ def test_addresses_that_are_not_persons_are_skipped(phone: Phone) -> None:
         phone.save(address, "Name")
     phone.save(BOB, "", "")
     assert phone.book().check() is None
-    assert phone.told() == []
+    assert phone.reported() == []
 
 
 def test_before_the_library_has_created_its_tables(tmp_path: Path) -> None:
-    """There is nothing to report, and no spool is created."""
+    """Nothing is reported, and no spool is created."""
     account_dir = AccountDir(tmp_path)
     assert AddressBook(account_dir, SystemClock()).check() is None
     assert not account_dir.spool_db.exists()
@@ -145,9 +145,9 @@ def test_the_newest_name_wins(
         if number % 3 == 2:
             book = phone.book()
         book.check()
-    told = phone.told()
+    reported = phone.reported()
     rows = phone.db.execute("SELECT their_jid, full_name FROM whatsmeow_contacts").fetchall()
-    assert dict(told) == dict(rows)
+    assert dict(reported) == dict(rows)
     phone.db.close()
 
 
@@ -165,7 +165,7 @@ def test_the_newest_name_wins(
 def test_any_bytes_in_the_book_become_rows_that_can_be_read(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[bytes, bytes, bytes | None]]
 ) -> None:
-    """What strangers call themselves, and what is no address, comes as the phone has it."""
+    """Names of strangers and invalid addresses arrive as the phone has them."""
     phone = Phone(tmp_path_factory.mktemp("book"))
     phone.db.executemany(
         "INSERT OR REPLACE INTO whatsmeow_contacts (their_jid, full_name, first_name)"
@@ -174,7 +174,7 @@ def test_any_bytes_in_the_book_become_rows_that_can_be_read(
     )
     book = phone.book()
     book.check()
-    for address, name in phone.told():
+    for address, name in phone.reported():
         assert Jid.parse(address).is_person
         name.encode()
     assert book.check() is None
@@ -189,7 +189,7 @@ async def test_the_phones_name_for_a_contact(
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         await line.bob.send_text(line.whatsapp, "hello")
-        for name in ("Bob from next door", "Bob of the bakery"):
+        for name in ("Bob the neighbour", "Bob of the bakery"):
             await line.whatsapp.phone.share_app_state(contacts={line.bob.pn: name})
             async with asyncio.timeout(30):
                 while [

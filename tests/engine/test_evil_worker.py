@@ -1,4 +1,4 @@
-"""A compromised worker: whatever it sends, it is replaced at once, and the daemon goes on."""
+"""A compromised worker: whatever it sends, it is replaced at once, and the daemon continues."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ SAYS = """
 import os, signal, socket, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 sock = socket.socket(fileno=int(sys.argv[1]))
-with open(sys.argv[2], "rb") as words:
-    sock.sendall(words.read())
+with open(sys.argv[2], "rb") as frames:
+    sock.sendall(frames.read())
 time.sleep(600)
 """
 """Sends the content of a file, and stays."""
@@ -69,12 +69,12 @@ time.sleep(600)
 async def a_worker(
     directory: Path,
     code: str,
-    words: bytes = b"",
+    frames: bytes = b"",
     report: Callable[[Report], None] = lambda _: None,
 ) -> AsyncIterator[NeonizeWorker]:
     """A worker with this code, without probes."""
-    said = directory / "words"
-    said.write_bytes(words)
+    said = directory / "frames"
+    said.write_bytes(frames)
     ours, theirs = socket.socketpair()
     argv = [sys.executable, "-c", code, str(theirs.fileno()), str(said)]
     process = Process.start(argv, {"PATH": os.environ["PATH"]}, theirs, lambda line: None, "acc-1")
@@ -147,7 +147,7 @@ INVALID = {
 async def test_a_worker_that_breaks_the_protocol_is_ended_at_once(
     tmp_path: Path, name: str
 ) -> None:
-    """It is killed without waiting for a probe, and the reason says so."""
+    """It is killed without a wait for a probe, and this is in the reason."""
     async with a_worker(tmp_path, SAYS, INVALID[name]) as worker:
         why = await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN)
     assert why.startswith("the worker sent an invalid frame: ")
@@ -157,8 +157,8 @@ async def test_a_worker_that_breaks_the_protocol_is_ended_at_once(
 async def test_frames_before_an_invalid_one_count(tmp_path: Path) -> None:
     """Frames are processed in order, up to the first invalid one."""
     reports: list[Report] = []
-    words = framed([2, "lost", ["gone"]]) + framed([2, "nonsense", []]) + framed([2, "paired", []])
-    async with a_worker(tmp_path, SAYS, words, reports.append) as worker:
+    frames = framed([2, "lost", ["gone"]]) + framed([2, "nonsense", []]) + framed([2, "paired", []])
+    async with a_worker(tmp_path, SAYS, frames, reports.append) as worker:
         await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN)
     assert reports == [connection.Lost("gone")]
 
@@ -195,7 +195,7 @@ ANSWERED: dict[str, Any] = {
     "nothing": None,
     "a number": 7,
     "an empty list": [],
-    "an unknown word": ["maybe", 1],
+    "an unknown result": ["maybe", 1],
     "no id": ["sent", "", 1],
     "a huge id": ["sent", "x" * 100_000, 1],
     "an id with NUL": ["sent", "a\0b", 1],
@@ -204,7 +204,7 @@ ANSWERED: dict[str, Any] = {
     "an early time": ["sent", "WA1", -1],
     "true as time": ["sent", "WA1", True],
     "too many": ["sent", "WA1", 1, 2],
-    "words that are none": ["failed", 7],
+    "a number for a text": ["failed", 7],
 }
 
 
@@ -264,8 +264,8 @@ async def test_only_requests_are_answered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", ["fenced", "instance_passive", "timed_out", "denied", "x"])
 async def test_an_error_that_is_not_a_workers_to_raise(tmp_path: Path, code: str) -> None:
     """A worker cannot raise errors about the lease, the daemon's time, or permissions."""
-    words = framed([1, 1, {"code": code, "message": "no"}, None])
-    async with a_worker(tmp_path, ANSWERS, words) as worker:
+    frames = framed([1, 1, {"code": code, "message": "no"}, None])
+    async with a_worker(tmp_path, ANSWERS, frames) as worker:
         with pytest.raises(WadError) as raised:
             await asyncio.wait_for(worker.on_whatsapp(["15550000002"]), WITHIN)
     assert type(raised.value) is EngineFailure
@@ -278,26 +278,26 @@ async def test_a_session_is_checked_before_it_is_quarantined(tmp_path: Path) -> 
         db.commit()
     reports: list[Report] = []
     code = SAYS.replace("time.sleep(600)", "sys.exit(6)")
-    words = framed([2, "damaged", ["session.db", "it says so"]])
-    async with a_worker(tmp_path, code, words, reports.append) as worker:
+    frames = framed([2, "damaged", ["session.db", "it says so"]])
+    async with a_worker(tmp_path, code, frames, reports.append) as worker:
         assert await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN) == "it says so"
     assert reports == []
     (tmp_path / "session.db").write_bytes(b"no database at all" * 100)
-    async with a_worker(tmp_path, code, words, reports.append) as worker:
+    async with a_worker(tmp_path, code, frames, reports.append) as worker:
         await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN)
     assert reports == [FileDamaged("session.db", "it says so")]
 
 
 @pytest.mark.parametrize("jid", ["", "nonsense", "x" * 1_000_000, "1@s.whatsapp.net"])
 async def test_a_login_with_a_session_without_an_identity(tmp_path: Path, jid: str) -> None:
-    """It is logged in, whoever it is."""
+    """It is logged in, under whatever address."""
     with closing(sqlite3.connect(tmp_path / "session.db")) as db:
         db.execute("CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT)")
         db.execute("INSERT INTO whatsmeow_device VALUES (?,'',?)", (jid, "n" * 1_000_000))
         db.commit()
     reports: asyncio.Queue[Report] = asyncio.Queue()
-    words = framed([2, "connected", []])
-    async with a_worker(tmp_path, SAYS, words, reports.put_nowait):
+    frames = framed([2, "connected", []])
+    async with a_worker(tmp_path, SAYS, frames, reports.put_nowait):
         async with asyncio.timeout(WITHIN):
             while not isinstance(report := await reports.get(), connection.Connected):
                 assert isinstance(report, Identity)
@@ -305,7 +305,7 @@ async def test_a_login_with_a_session_without_an_identity(tmp_path: Path, jid: s
 
 
 async def test_a_login_with_a_session_that_does_not_end(tmp_path: Path) -> None:
-    """A view in place of the device's table is not queried, and the event loop goes on meanwhile."""
+    """A view in place of the device's table is not queried, and the event loop is not blocked meanwhile."""
     with closing(sqlite3.connect(tmp_path / "session.db")) as db:
         db.execute(
             "CREATE VIEW whatsmeow_device (jid, lid, push_name) AS WITH RECURSIVE c(x) AS"
@@ -313,18 +313,18 @@ async def test_a_login_with_a_session_that_does_not_end(tmp_path: Path) -> None:
         )
         db.commit()
     reports: asyncio.Queue[Report] = asyncio.Queue()
-    words = framed([2, "connected", []]) * 20
-    async with a_worker(tmp_path, SAYS, words, reports.put_nowait), asyncio.timeout(WITHIN):
+    frames = framed([2, "connected", []]) * 20
+    async with a_worker(tmp_path, SAYS, frames, reports.put_nowait), asyncio.timeout(WITHIN):
         for _ in range(20):
             assert await reports.get() == connection.Connected()
 
 
 async def test_a_workers_confinement_is_reported(tmp_path: Path) -> None:
     """Status, health and doctor show it."""
-    words = framed([2, "confined", [0, True, ["the kernel offers none"], ""]])
-    words += framed([2, "phone_requests", [""]])
+    frames = framed([2, "confined", [0, True, ["the kernel offers none"], ""]])
+    frames += framed([2, "phone_requests", [""]])
     reports: asyncio.Queue[Report] = asyncio.Queue()
-    async with a_worker(tmp_path, SAYS, words, reports.put_nowait) as worker:
+    async with a_worker(tmp_path, SAYS, frames, reports.put_nowait) as worker:
         assert await asyncio.wait_for(reports.get(), WITHIN) == LibraryLoaded()
         assert worker.confinement == Confinement(0, True, ("the kernel offers none",), "")
         assert not worker.is_outdated
@@ -384,5 +384,5 @@ def test_any_answer_to_send_is_valid_or_refused(answer: Any) -> None:
 def test_any_ban_has_an_end(given: int) -> None:
     """Whatever WhatsApp sends, there is a date, and the daemon accepts the notice."""
     seconds = ban_seconds(given)
-    words = ban("code", seconds, 1_700_000_000_000)
-    assert notices.notice("banned", [seconds, words]) == connection.Banned(seconds, words)
+    text = ban("code", seconds, 1_700_000_000_000)
+    assert notices.notice("banned", [seconds, text]) == connection.Banned(seconds, text)

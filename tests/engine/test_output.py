@@ -82,13 +82,13 @@ def test_a_line_without_end_is_cut() -> None:
     assert "92 kB of long lines" in taken.dropped_output
 
 
-@pytest.mark.parametrize("words", ["b'y\\n' * 30_000", "b'y' * 30_000"], ids=["lines", "one line"])
-async def test_a_worker_that_only_writes_blocks_nothing(words: str) -> None:
+@pytest.mark.parametrize("output", ["b'y\\n' * 30_000", "b'y' * 30_000"], ids=["lines", "one line"])
+async def test_a_worker_that_only_writes_blocks_nothing(output: str) -> None:
     """The loop runs during a flood, and the process can be ended."""
     lines: list[str] = []
     ours, theirs = socket.socketpair()
     process = Process.start(
-        [sys.executable, "-c", f"import os\nwhile True: os.write(1, {words})"],
+        [sys.executable, "-c", f"import os\nwhile True: os.write(1, {output})"],
         {},
         theirs,
         lines.append,

@@ -56,7 +56,7 @@ async def test_a_panic_is_in_the_reason(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "words"),
+    ("end", "lines"),
     [
         ("raise SystemExit(3)", []),
         ("os.kill(os.getpid(), 9)", []),
@@ -64,12 +64,12 @@ async def test_a_panic_is_in_the_reason(number: signal.Signals) -> None:
         ("os.kill(os.getpid(), 3)", ["hello"]),
     ],
 )
-async def test_the_crash_report(end: str, words: list[str]) -> None:
+async def test_the_crash_report(end: str, lines: list[str]) -> None:
     """Without a report it is the end of the output; a process that ended normally has none."""
     process, ours = start(f"import os; print('hello', flush=True); {end}", [])
     await asyncio.wait_for(process.ended, 30)
     await process.drained()
-    assert list(process.crash_report()) == words
+    assert list(process.crash_report()) == lines
     ours.close()
 
 

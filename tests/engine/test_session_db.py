@@ -59,7 +59,7 @@ def test_after_a_logout_the_row_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_secret_identifies_the_message_that_may_have_been_sent(tmp_path: Path) -> None:
-    """And an unknown one was not sent."""
+    """An unknown one was not sent."""
     path = a_database(tmp_path / "session.db")
     assert session_db.sent_as(path, b"secret") == "WA1"
     assert session_db.sent_as(path, b"other") is None

@@ -107,7 +107,7 @@ def note(directory: Path, wa_id: str) -> None:
 
 @pytest.mark.parametrize(
     "act",
-    ["'die'", "EngineFailure('broken')", "NotFound('who knows')"],
+    ["'die'", "EngineFailure('broken')", "NotFound('unknown')"],
     ids=["dies", "fails", "odd"],
 )
 @pytest.mark.parametrize("left", [False, True])

@@ -22,14 +22,14 @@ def audited(access: FirestoreAccess, question: Question) -> tuple[MessagesReport
         return audit_messages(rows, question), audit_threads(rows, question)
 
 
-def run(access: FirestoreAccess, directory: Path, *words: str, **environ: str) -> Result:
+def run(access: FirestoreAccess, directory: Path, *arguments: str, **environ: str) -> Result:
     """Run wadctl in this process, configured for this Firestore."""
-    return wadctl(_env(access, directory) | environ, "audit", *words)
+    return wadctl(_env(access, directory) | environ, "audit", *arguments)
 
 
-def ask(access: FirestoreAccess, directory: Path, *words: str, code: int = 0) -> Any:
+def ask(access: FirestoreAccess, directory: Path, *arguments: str, code: int = 0) -> Any:
     """The JSON output of a command that ends with this code."""
-    return wadctl_json(_env(access, directory), "audit", *words, code=code)
+    return wadctl_json(_env(access, directory), "audit", *arguments, code=code)
 
 
 def _env(access: FirestoreAccess, directory: Path) -> dict[str, str | None]:

@@ -81,10 +81,12 @@ async def warm_up(access: FirestoreAccess) -> None:
     seen = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def tell(snapshot: Snapshot) -> None:
+    def on_change(snapshot: Snapshot) -> None:
         loop.call_soon_threadsafe(seen.set)
 
-    unwatch = await firestore.call(lambda client: firestore.watch("warm/up", tell, lambda: None))
+    unwatch = await firestore.call(
+        lambda client: firestore.watch("warm/up", on_change, lambda: None)
+    )
     await seen.wait()
     unwatch()
     firestore.close()

@@ -1,6 +1,6 @@
 """A TCP proxy between a daemon and the emulator that can cut, delay and drop bytes, and counts them.
 
-It runs on threads of its own, so that it goes on whatever the test's event loop does.
+It runs on threads of its own, so that it runs whatever the test's event loop does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Weather(StrEnum):
 
     CLEAR = "they pass"
     SWALLOWED = "they vanish, both ways; connections stay open, new ones are taken"
-    DEAF = "what is asked arrives, what is answered vanishes"
+    DEAF = "requests arrive, responses vanish"
     REFUSED = "connections are cut, new ones refused"
 
 

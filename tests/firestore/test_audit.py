@@ -77,7 +77,7 @@ async def test_texts_do_not_pass_every_window(access: FirestoreAccess, console: 
 async def test_the_newest_rows_are_kept_whatever_the_type_of_their_time(
     access: FirestoreAccess, console: Console
 ) -> None:
-    """The limit cuts the oldest rows, and the report says so."""
+    """The limit cuts the oldest rows, and this is in the report."""
     await put(
         console,
         **{f"t{n}": of_m(f"W{n}", NOW - n * 1000) for n in range(1, 8, 2)},
@@ -140,7 +140,7 @@ async def test_the_commands_and_their_codes(
 async def test_without_the_descending_index(
     access: FirestoreAccess, console: Console, tmp_path: Path
 ) -> None:
-    """The ascending one is used, over several pages; the report says so, and has the link to create the index."""
+    """The ascending one is used, over several pages; the report has this, and the link to create the index."""
     now = SystemClock().wall_ms()
     await put(console, **{f"m{n}": of_m(f"W{n}", now - n * 1000) for n in range(9)})
     with refusing(access.emulator, no_descending_index) as address:

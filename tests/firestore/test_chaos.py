@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.history import Reign, judge, reigns
+from tests.chaos.history import Leadership, judge, leaderships
 from tests.chaos.machines import Strike, Trouble, draw, run
 from wad.store.firestore.client.access import FirestoreAccess
 
@@ -24,29 +24,44 @@ def test_a_history_is_read_from_a_log() -> None:
         NO_MORE.format(4, 51.5),
         MAY.format(7, 90, 92),
     ]
-    assert reigns("a", log, [5.0, 91.0]) == [
-        Reign(1, "a", 10, 13),
-        Reign(4, "a", 50, 51.5),
-        Reign(7, "a", 90, 91),
+    assert leaderships("a", log, [5.0, 91.0]) == [
+        Leadership(1, "a", 10, 13),
+        Leadership(4, "a", 50, 51.5),
+        Leadership(7, "a", 90, 91),
     ]
 
 
 def test_consecutive_terms_are_right() -> None:
     """In any order of machines."""
     assert (
-        judge({"a": [Reign(1, "a", 0, 5), Reign(3, "a", 9, 12)], "b": [Reign(2, "b", 5, 9)]}) == []
+        judge(
+            {
+                "a": [Leadership(1, "a", 0, 5), Leadership(3, "a", 9, 12)],
+                "b": [Leadership(2, "b", 5, 9)],
+            }
+        )
+        == []
     )
 
 
 @pytest.mark.parametrize(
     ("histories", "said"),
     [
-        ({"a": [Reign(1, "a", 0, 5)], "b": [Reign(2, "b", 4.9, 9)]}, "might act until 5.000"),
-        ({"a": [Reign(1, "a", 0, 9)], "b": [Reign(2, "b", 2, 3)]}, "might act until 9.000"),
-        ({"a": [Reign(2, "a", 0, 5)], "b": [Reign(2, "b", 6, 9)]}, "epoch 2 is of a and b"),
+        (
+            {"a": [Leadership(1, "a", 0, 5)], "b": [Leadership(2, "b", 4.9, 9)]},
+            "might act until 5.000",
+        ),
+        (
+            {"a": [Leadership(1, "a", 0, 9)], "b": [Leadership(2, "b", 2, 3)]},
+            "might act until 9.000",
+        ),
+        (
+            {"a": [Leadership(2, "a", 0, 5)], "b": [Leadership(2, "b", 6, 9)]},
+            "epoch 2 is of a and b",
+        ),
     ],
 )
-def test_overlapping_terms_are_found(histories: dict[str, list[Reign]], said: str) -> None:
+def test_overlapping_terms_are_found(histories: dict[str, list[Leadership]], said: str) -> None:
     """Two at a time, one within the other, a repeated epoch."""
     assert said in " ".join(judge(histories))
 

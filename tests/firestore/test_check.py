@@ -82,7 +82,7 @@ async def test_a_file_that_is_not_there_is_missing(
 async def test_a_file_of_another_form_is_malformed(
     variable: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And it is not quoted."""
+    """Its content is not quoted."""
     path = tmp_path / "key.json"
     path.write_text(content)
     environ = {variable: str(path)}
@@ -112,7 +112,7 @@ class Metadata(BaseHTTPRequestHandler):
         self.wfile.write(found.encode())
 
     def log_message(self, *words: Any) -> None:
-        """Nobody reads it."""
+        """The output is dropped."""
 
 
 def test_the_metadata_server_gives_credentials(tmp_path: Path) -> None:

@@ -69,9 +69,7 @@ async def test_a_copy_goes_on_where_it_ended(
             pass
     after = await console.all(f"threads/{ANN_THREAD}/messages")
     assert len(after) == 101
-    again = [
-        ident for ident, told in there.items() if after[ident]["updatedAt"] != told["updatedAt"]
-    ]
+    again = [ident for ident, old in there.items() if after[ident]["updatedAt"] != old["updatedAt"]]
     assert len(again) <= 10 < len(there)
     console.close()
     await embedded.close()

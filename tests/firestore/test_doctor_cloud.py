@@ -64,7 +64,7 @@ async def test_invalid_credentials(tmp_path: Path, access: FirestoreAccess) -> N
 async def test_a_service_account_without_permissions(
     tmp_path: Path, access: FirestoreAccess
 ) -> None:
-    """One finding says what to grant, and the audits are not reported as failed as well."""
+    """One finding has the roles to grant, and the audits are not reported as failed as well."""
     with refusing(access.emulator, denied) as address:
         there = replace(access, emulator=address)
         environ = {"WAD_STORE_KIND": "firestore"}

@@ -256,7 +256,7 @@ def test_an_old_thread_redirects() -> None:
 
 @pytest.mark.parametrize("state", State)
 def test_an_account_has_a_status_that_the_apps_know(state: State) -> None:
-    """One of four words; never a QR code."""
+    """One of four values; never a QR code."""
     fields = account_fields(a_status(state=state))
     assert fields["status"] in {"connected", "qr_ready", "connecting", "disconnected"}
     assert (fields["status"] == "connected") is (state is State.CONNECTED)

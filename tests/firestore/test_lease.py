@@ -13,7 +13,7 @@ from tests.firestore.leases import TERMS, a_leader, a_record, take, wanted
 from tests.firestore.proxy import Weather, a_proxy
 from tests.firestore.reference import Reference
 from tests.firestore.stores import LEASE
-from tests.support.leaders import Reigns, running
+from tests.support.leaders import Leaderships, running
 from tests.support.waiting import until
 from wad.core import lease
 from wad.core.errors import Conflict, NotFound, Unavailable
@@ -55,7 +55,7 @@ def in_ms(seconds: float) -> int:
 
 
 async def test_the_first_holder_creates_it(access: FirestoreAccess) -> None:
-    """There is no document; of two that create it, one is refused."""
+    """Of two instances that create the document, one is refused."""
     async with a_record(access) as one, a_record(access) as two:
         seen, other = await one.read(), await two.read()
         assert seen == other == Seen(Record(holder="", nonce="", epoch=0, ttl=0), 0.0, None)
@@ -167,7 +167,7 @@ async def test_a_dead_connection_is_replaced(access: FirestoreAccess) -> None:
             with pytest.raises(Unavailable, match="does not answer"):
                 await record.read()
             proxy.weather = Weather.CLEAR
-            # A keepalive would tell after 50 s.  A slow machine may need more than one attempt.
+            # A keepalive would notice it after 50 s.  A slow machine may need more than one attempt.
             async with asyncio.timeout(30):
                 while not await answered(record):
                     pass
@@ -297,24 +297,24 @@ async def test_the_reference_waits_while_we_act_and_we_wait_for_it(
     access: FirestoreAccess, database: Any
 ) -> None:
     """Its own algorithm beside a leader of ours: one is active after the other, however wrong its clock is."""
-    reigns = Reigns()
+    leaderships = Leaderships()
     node = [
         Reference(database, name, skew_ms=skew) for name, skew in (("one", 60_000), ("x", -9000))
     ]
     async with a_leader(access, "one") as ours:
-        async with running(ours, reigns):
-            await until(lambda: reigns.acting, "the reign")
+        async with running(ours, leaderships):
+            await until(lambda: leaderships.acting, "the leadership")
             for reference in node:
                 assert not await asyncio.to_thread(reference.try_acquire)
         assert await asyncio.to_thread(node[0].try_acquire)
-        async with running(ours, reigns):
+        async with running(ours, leaderships):
             await until(lambda: ours.holder == "one", "knowing the holder")
             assert ours.reason.startswith("one holds epoch 1")
             assert await asyncio.to_thread(node[0].try_acquire)
-            assert not reigns.acting
+            assert not leaderships.acting
             await asyncio.to_thread(node[0].release)
-            await until(lambda: reigns.acting, "the next reign")
-    assert reigns.epochs == [1, 2]
+            await until(lambda: leaderships.acting, "the next leadership")
+    assert leaderships.epochs == [1, 2]
 
 
 # --- the leader on it ---------------------------------------------------------------------------------
@@ -322,13 +322,13 @@ async def test_the_reference_waits_while_we_act_and_we_wait_for_it(
 
 async def test_the_standby_takes_over_at_once_from_one_that_stops(access: FirestoreAccess) -> None:
     """It listens: the release wakes it, long before the ttl."""
-    first, second = Reigns(), Reigns()
+    first, second = Leaderships(), Leaderships()
     async with a_leader(access, "one") as one, a_leader(access, "two") as two:
         async with running(two, second):
-            await until(lambda: second.acting, "the first reign")
+            await until(lambda: second.acting, "the first leadership")
             waiting = asyncio.create_task(one.run(first.lead))
             await until(lambda: one.holder == "two", "knowing the holder")
-        await until(lambda: first.acting, "the second reign")
+        await until(lambda: first.acting, "the second leadership")
         newest, oldest = await one.history(9)
         assert newest.reason == "epoch 1 was released"
         assert (newest.began_ms - oldest.ended_ms) < TERMS.ttl * 1000
@@ -341,7 +341,7 @@ async def test_cut_off_it_steps_down_before_another_acts(
     access: FirestoreAccess, weather: Weather
 ) -> None:
     """However the network fails; and it is a standby again once the network is back."""
-    first, second = Reigns(), Reigns()
+    first, second = Leaderships(), Leaderships()
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
         through = FirestoreAccess(project=access.project, emulator=proxy.address)
         async with (
@@ -349,14 +349,14 @@ async def test_cut_off_it_steps_down_before_another_acts(
             a_leader(access, "two") as two,
             running(one, first),
         ):
-            await until(lambda: first.acting, "the first reign")
+            await until(lambda: first.acting, "the first leadership")
             async with running(two, second):
                 await until(lambda: two.holder == "one", "knowing the holder")
                 proxy.weather = weather
-                await until(lambda: first.acting or second.acting, "somebody")
+                await until(lambda: first.acting or second.acting, "a leadership")
                 await until(lambda: not first.acting, "stepping down")
                 assert not second.acting
-                await until(lambda: second.acting, "the second reign")
+                await until(lambda: second.acting, "the second leadership")
                 proxy.weather = Weather.CLEAR
                 await until(lambda: one.holder == "two", "standing by")
                 assert not first.acting
@@ -366,27 +366,27 @@ async def test_cut_off_it_steps_down_before_another_acts(
 
 async def test_slow_renewals_are_renewals(access: FirestoreAccess) -> None:
     """A delayed network does not end the lease."""
-    reigns = Reigns()
+    leaderships = Leaderships()
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
         proxy.delay = 0.05
         through = FirestoreAccess(project=access.project, emulator=proxy.address)
-        async with a_leader(through, "one") as one, running(one, reigns):
-            await until(lambda: reigns.acting, "the reign")
+        async with a_leader(through, "one") as one, running(one, leaderships):
+            await until(lambda: leaderships.acting, "the leadership")
             held = [one.seen]
             await until(lambda: one.seen != held[0], "a renewal")
-            assert reigns.epochs == [1]
+            assert leaderships.epochs == [1]
 
 
 async def test_unreachable_at_the_start_it_is_passive_with_the_reason(
     access: FirestoreAccess,
 ) -> None:
     """It does not crash, and is active as soon as it can be."""
-    reigns = Reigns()
+    leaderships = Leaderships()
     with a_proxy(int(access.emulator.rpartition(":")[2])) as proxy:
         proxy.weather = Weather.REFUSED
         through = FirestoreAccess(project=access.project, emulator=proxy.address)
-        async with a_leader(through, "one") as one, running(one, reigns):
+        async with a_leader(through, "one") as one, running(one, leaderships):
             await until(lambda: one.settled.is_set(), "knowing where it stands")
             assert one.reason.startswith("cannot read the lease: Firestore is unreachable")
             proxy.weather = Weather.CLEAR
-            await until(lambda: reigns.acting, "the reign")
+            await until(lambda: leaderships.acting, "the leadership")

@@ -245,10 +245,10 @@ async def test_another_accounts_message_of_the_same_id_is_not_removed(
     (put,) = [one for one in arrival(1, GROUP, sender=ANN) if isinstance(one, PutMessage)]
     async with leading(access, tmp_path) as store:
         for account, thread in threads.items():
-            told = msgspec.structs.replace(
+            message = msgspec.structs.replace(
                 put.message, id=wa_id(1), account=account, thread=thread, client_id=""
             )
-            await store.record(account, [PutMessage(told)])
+            await store.record(account, [PutMessage(message)])
             await store.wait_pushed()
     for thread in threads.values():
         messages = await console.all(f"threads/{thread}/messages")

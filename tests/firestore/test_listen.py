@@ -14,20 +14,20 @@ from wad.core.errors import Unavailable
 from wad.store.firestore.client.access import FirestoreAccess
 from wad.store.firestore.client.database import Client, Firestore, Snapshot
 
-PLACE = "places/here"
+PATH = "places/here"
 
 
 class Reported:
     """The reported changes, on the loop's thread."""
 
     def __init__(self) -> None:
-        self.told: asyncio.Queue[list[Snapshot]] = asyncio.Queue()
+        self.changes: asyncio.Queue[list[Snapshot]] = asyncio.Queue()
         self.lost = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def on_changes(self, found: list[Snapshot]) -> None:
         """Report the changes of a query."""
-        self._soon(lambda: self.told.put_nowait(found))
+        self._soon(lambda: self.changes.put_nowait(found))
 
     def on_document(self, found: Snapshot) -> None:
         """Report a state of the document."""
@@ -46,7 +46,7 @@ class Reported:
         async with asyncio.timeout(30):
             return {
                 found.id: dict(found.fields) if found.exists else None
-                for found in await self.told.get()
+                for found in await self.changes.get()
             }
 
     async def until_ended(self) -> None:
@@ -80,7 +80,7 @@ async def a_listener(
         through = FirestoreAccess(project=access.project, emulator=proxy.address)
         async with a_firestore(through) as firestore:
             await firestore.call(
-                lambda client: firestore.watch(PLACE, reported.on_document, reported.on_end)
+                lambda client: firestore.watch(PATH, reported.on_document, reported.on_end)
             )
             assert await reported.next() == {"here": None}
             yield firestore, proxy
@@ -91,11 +91,11 @@ async def test_each_state_of_a_document_is_reported(
 ) -> None:
     """Also that it does not exist, at the start and later."""
     async with a_listener(access, reported), a_firestore(access) as writer:
-        await writer.call(lambda client: client.document(PLACE).set({"n": 1}))
+        await writer.call(lambda client: client.document(PATH).set({"n": 1}))
         assert await reported.next() == {"here": {"n": 1}}
-        await writer.call(lambda client: client.document(PLACE).set({"n": 2}))
+        await writer.call(lambda client: client.document(PATH).set({"n": 2}))
         assert await reported.next() == {"here": {"n": 2}}
-        await writer.call(lambda client: client.document(PLACE).delete())
+        await writer.call(lambda client: client.document(PATH).delete())
         assert await reported.next() == {"here": None}
 
 
@@ -140,16 +140,16 @@ async def test_closing_a_stream_reports_nothing(
     """Neither its end nor further changes."""
     async with a_firestore(access) as firestore:
         end = await firestore.call(
-            lambda client: firestore.watch(PLACE, reported.on_document, reported.on_end)
+            lambda client: firestore.watch(PATH, reported.on_document, reported.on_end)
         )
         await reported.next()
         end()
-        await firestore.call(lambda client: client.document(PLACE).set({"n": 1}))
+        await firestore.call(lambda client: client.document(PATH).set({"n": 1}))
         other = Reported()
-        await firestore.call(lambda client: firestore.watch(PLACE, other.on_document, other.on_end))
+        await firestore.call(lambda client: firestore.watch(PATH, other.on_document, other.on_end))
         assert await other.next() == {"here": {"n": 1}}
     await other.until_ended()
-    assert reported.told.empty()
+    assert reported.changes.empty()
     assert not reported.lost.is_set()
 
 
@@ -167,7 +167,7 @@ async def test_replacing_the_connection_ends_the_stream(
     async with a_listener(access, reported) as (firestore, proxy):
         proxy.weather = Weather.SWALLOWED
         with pytest.raises(Unavailable):
-            await firestore.call(lambda client: client.document(PLACE).get(retry=None, timeout=0.2))
+            await firestore.call(lambda client: client.document(PATH).get(retry=None, timeout=0.2))
         await reported.until_ended()
 
 
@@ -180,6 +180,6 @@ async def test_an_error_ends_the_stream(
         raise ZeroDivisionError
 
     async with a_firestore(access) as firestore:
-        await firestore.call(lambda client: firestore.watch(PLACE, fail, reported.on_end))
+        await firestore.call(lambda client: firestore.watch(PATH, fail, reported.on_end))
         await reported.until_ended()
     assert "listening failed" in caplog.text

@@ -70,7 +70,7 @@ async def test_two_machines_with_one_name_name_each_other(
             assert NAME in problem.text
 
 
-async def test_other_names_are_no_problem(access: FirestoreAccess, tmp_path: Path) -> None:
+async def test_other_names_are_not_a_problem(access: FirestoreAccess, tmp_path: Path) -> None:
     async with (
         machine(access, tmp_path / "one.db", "a") as one,
         machine(access, tmp_path / "two.db", "b") as two,
@@ -141,7 +141,7 @@ async def test_a_copy_of_the_state_directory_is_noticed_and_loses_nothing(
 async def test_a_claim_of_a_machine_with_our_name_is_not_ours(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """It may have sent the message: no session here can tell."""
+    """It may have sent the message: no session here shows it."""
     claim = msgspec.structs.replace(CLAIMED, claim=Claim(NAME, EPOCH))
     async with (
         machine(access, tmp_path / "one.db") as one,
@@ -190,7 +190,7 @@ async def test_an_interrupted_start_is_not_a_copy(
 async def test_a_machine_that_was_not_seen_for_long_is_retired_and_nothing_of_it_is_lost(
     access: FirestoreAccess, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its document is deleted; a new machine still pulls what it wrote, once; and it may come back."""
+    """Its document is deleted; a new machine still pulls what it wrote, once; and it may return."""
     async with machine(access, tmp_path / "one.db") as one:
         await one.record(ACC, arrival(1))
         await one.pull()

@@ -32,8 +32,8 @@ async def test_it_connects_on_the_other_machine_without_a_code(
             await a.daemon.call("accounts.add", name="shop", phone="+15550000001")
             await phone.scan(await a.daemon.qr("shop"))
             await a.daemon.wait_state("shop", "connected")
-            words = ("session", "export", "shop", str(file), "--key-file", str(key), "--yes")
-            refused = await a.daemon.wadctl(*words)
+            arguments = ("session", "export", "shop", str(file), "--key-file", str(key), "--yes")
+            refused = await a.daemon.wadctl(*arguments)
             assert refused.returncode == 5
             assert "its session is in use" in refused.stderr
             assert not file.exists()
@@ -47,9 +47,9 @@ async def test_it_connects_on_the_other_machine_without_a_code(
             assert shown["reason"].startswith("its session is on a, since ")
 
             await a.daemon.wait_state("shop", "passive")
-            done = await a.daemon.wadctl(*words)
+            done = await a.daemon.wadctl(*arguments)
             assert done.returncode == 0, done
-            again = await a.daemon.wadctl(*words)
+            again = await a.daemon.wadctl(*arguments)
             assert again.returncode != 0
             done = await b.daemon.wadctl("session", "import", str(file), "--key-file", str(key))
             assert done.returncode == 0, done

@@ -98,7 +98,7 @@ async def test_a_lost_answer_duplicates_nothing(
     through = FirestoreAccess(project=access.project, emulator=proxy.address)
     console = Console(access)
     async with a_store(through, tmp_path) as store:
-        await store.record(ACC, arrival(3))  # what lies in its thread is known from then on
+        await store.record(ACC, arrival(3))  # its thread's documents are known from then on
         await store.wait_pushed()
         proxy.weather = Weather.DEAF
         await store.record(ACC, [*arrival(1), *arrival(2)])

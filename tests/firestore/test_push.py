@@ -174,15 +174,15 @@ async def test_a_document_that_is_too_large_is_truncated(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """With a mark; the whole text stays here."""
-    words = "ă" * 700_000
+    long = "ă" * 700_000
     async with leading(access, tmp_path) as store:
-        await store.record(ACC, arrival(1, content=text(words)))
+        await store.record(ACC, arrival(1, content=text(long)))
         await store.wait_pushed()
         (message,) = (await console.all(MESSAGES)).values()
         assert message["truncated"] is True
-        assert words.startswith(message["body"])
-        assert 10_000 < len(message["body"]) < len(words)
-        assert (await one_message(store)).content.text == words
+        assert long.startswith(message["body"])
+        assert 10_000 < len(message["body"]) < len(long)
+        assert (await one_message(store)).content.text == long
         assert store.sync_status.refused == 0
 
 
@@ -246,7 +246,7 @@ async def test_one_key_is_one_message_for_all_machines(
         done = await asyncio.gather(here.enqueue(queued()), there.enqueue(queued()))
         assert sorted(one.duplicate for one in done) == [False, True]
         with pytest.raises(Conflict):
-            await there.enqueue(queued(words="bye"))
+            await there.enqueue(queued(body="bye"))
         assert await here.entry(queued().id) == await there.entry(queued().id) == queued()
 
 
@@ -300,14 +300,14 @@ async def test_a_key_of_a_functions_entry_is_that_entry(
         done = await store.enqueue(queued("c1"))
         assert (done.duplicate, done.entry.id) == (True, "r1")
         with pytest.raises(Conflict):
-            await store.enqueue(queued("c1", "other words"))
+            await store.enqueue(queued("c1", "another text"))
     assert list(await console.all("outbox")) == ["r1"]
 
 
 async def test_a_key_that_the_legacy_backend_has_sent_is_not_used_again(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
-    """Its entry is no longer queued, and was never wad's; another account's does not count."""
+    """Its entry has left the queue, and was never wad's; another account's does not count."""
     await a_proxy_send(console, status="sent")
     await a_proxy_send(console, "r2", status="sent", accountId="other", clientMessageId="c2")
     async with a_store(access, tmp_path) as store:
@@ -472,10 +472,10 @@ async def test_a_functions_entry_is_taken_and_sent(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """It wakes its account's sender; its optimistic message has a Timestamp from then on."""
-    heard: list[str] = []
-    async with leading(access, tmp_path, queued=heard) as store:
+    accounts: list[str] = []
+    async with leading(access, tmp_path, queued=accounts) as store:
         await a_proxy_send(console)
-        await until(lambda: heard == [ACC])
+        await until(lambda: accounts == [ACC])
         entry = await store.next_entry(ACC)
         assert entry is not None
         assert (entry.id, entry.text) == ("r1", "hello")
@@ -498,10 +498,10 @@ async def test_entries_queued_meanwhile_are_taken_in_order(
     for number in (2, 1, 3):
         at = datetime.fromtimestamp(NOON / 1000 + number, UTC)
         await a_proxy_send(console, f"r{number}", createdAt=at)
-    heard: list[str] = []
+    accounts: list[str] = []
     order = []
-    async with leading(access, tmp_path, queued=heard) as store:
-        await until(lambda: len(heard) == 3)
+    async with leading(access, tmp_path, queued=accounts) as store:
+        await until(lambda: len(accounts) == 3)
         while (entry := await store.next_entry(ACC)) is not None:
             order.append(entry.id)
             await store.settle(entry.id, CLAIMED, epoch=EPOCH)
@@ -523,7 +523,7 @@ async def test_an_entry_that_is_corrected_while_it_is_rejected_is_sent(
     access: FirestoreAccess, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The document differs from the one that was read, and is not overwritten."""
-    turn_down, heard = OutboxListener._reject, list[str]()
+    turn_down, accounts = OutboxListener._reject, list[str]()
 
     async def late(self: OutboxListener, snapshot: Snapshot, why: str, epoch: int) -> None:
         await a_proxy_send(console, snapshot.id)
@@ -531,8 +531,8 @@ async def test_an_entry_that_is_corrected_while_it_is_rejected_is_sent(
 
     monkeypatch.setattr(OutboxListener, "_reject", late)
     await a_proxy_send(console, payload={"image": {"url": "http://x"}})
-    async with leading(access, tmp_path, queued=heard) as store:
-        await until(lambda: heard == [ACC])
+    async with leading(access, tmp_path, queued=accounts) as store:
+        await until(lambda: accounts == [ACC])
         assert (await console.there("outbox/r1"))["status"] == "queued"
         assert await store.next_entry(ACC) is not None
 
@@ -541,11 +541,11 @@ async def test_an_optimistic_message_in_another_thread_is_deleted(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """The function wrote it under the LID; it is one message, under the number."""
-    heard: list[str] = []
-    async with leading(access, tmp_path, queued=heard) as store:
+    accounts: list[str] = []
+    async with leading(access, tmp_path, queued=accounts) as store:
         await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN))])
         await a_proxy_send(console, threadId=ANN_LID_THREAD, toJid=str(ANN_LID))
-        await until(lambda: heard == [ACC])
+        await until(lambda: accounts == [ACC])
         await store.wait_pushed()
     assert await console.all(f"threads/{ANN_LID_THREAD}/messages") == {}
     assert list(await console.all(MESSAGES)) == ["r1"]
@@ -622,7 +622,7 @@ async def test_the_next_holder_has_everything_of_the_last_one(
 async def test_an_unreadable_document_blocks_nothing(
     access: FirestoreAccess, tmp_path: Path, console: Console, ours: object
 ) -> None:
-    """Another program has changed our data in it; the other documents are recorded, and leadership goes on."""
+    """Another program has changed our data in it; the other documents are recorded, and leadership continues."""
     async with a_store(access, tmp_path, "there") as store:
         await store.record(ACC, [*arrival(1), *arrival(2)])
         await store.wait_pushed()
@@ -636,7 +636,7 @@ async def test_an_unreadable_document_blocks_nothing(
 async def test_a_new_replica_is_filled_from_firestore(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """The machine's disk was lost: everything that it had pushed comes back."""
+    """The machine's disk was lost: everything that it had pushed is restored."""
     async with leading(access, tmp_path) as store:
         await everything(store)
         await store.wait_pushed()
@@ -703,9 +703,9 @@ async def test_a_late_push_of_a_passive_machine_reaches_the_holder(
     assert (await console.there(f"threads/{ANN_THREAD}"))["lastMessageText"] == "text 2"
 
 
-async def last_is(store: FirestoreStore, words: str) -> bool:
+async def last_is(store: FirestoreStore, text: str) -> bool:
     """Whether Ann's thread has this last text."""
-    return (await one_thread(store)).last_text == words
+    return (await one_thread(store)).last_text == text
 
 
 async def test_an_older_version_of_a_message_is_corrected(
@@ -725,7 +725,7 @@ async def test_an_older_version_of_a_message_is_corrected(
     assert message["wadBy"] == "here"
 
 
-async def body_is(console: Console, words: str) -> bool:
+async def body_is(console: Console, body: str) -> bool:
     """Whether the only message has this text."""
     (message,) = (await console.all(MESSAGES)).values()
-    return bool(message["body"] == words)
+    return bool(message["body"] == body)

@@ -168,8 +168,8 @@ async def test_an_abandoned_claim_is_uncertain_at_once(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """The app reads that its result is uncertain, without any other event."""
-    foreign = Value(reference_value=_FAR)
-    await write(access, "outbox/left", entry(status=text("processing"), createdByRef=foreign))
+    reference = Value(reference_value=_FAR)
+    await write(access, "outbox/left", entry(status=text("processing"), createdByRef=reference))
     async with leading(access, tmp_path), asyncio.timeout(60):
         while (await fields_of(access, "outbox/left"))["status"] != "uncertain":
             await asyncio.sleep(0.1)
@@ -252,15 +252,15 @@ async def test_a_dropped_item_does_not_return(
         assert store.quarantine.count == 1
 
 
-async def test_the_pull_goes_on_after_invalid_documents(
+async def test_the_pull_continues_after_invalid_documents(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """In each collection; and a time in the future hides nothing that follows."""
     far, now = datetime(9999, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)
-    told = mapping(told=Value(bytes_value=b"\xc1"))
+    unreadable = mapping(told=Value(bytes_value=b"\xc1"))
     for when, stamp in (("now", now), ("far", far)):
         mark = {"wadBy": text("there"), "wadSyncedAt": timestamp(stamp)}
-        await write(access, f"threads/{_THREAD}/messages/bad-{when}", {**mark, "wad": told})
+        await write(access, f"threads/{_THREAD}/messages/bad-{when}", {**mark, "wad": unreadable})
         await write(
             access, f"jid_aliases/{when}", {**mark, "accountId": Value(reference_value=_FAR)}
         )

@@ -156,7 +156,7 @@ async def test_statuses_that_are_one_too_far(bench: Bench, console: Console) -> 
         read=of_m("W1", AT, "a", out=True) | {"status": "read"},
         delivered=of_m("W2", AT, "b", out=True) | {"status": "delivered"},
         sent=of_m("W3", AT, "c", out=True),
-        told=of_m("W4", AT, "d", out=True) | {"status": "read", "readAt": moment(AT)},
+        receipted=of_m("W4", AT, "d", out=True) | {"status": "read", "readAt": moment(AT)},
         inbound=of_m("W5", AT, "e"),
     )
     report = await bench.repaired()
@@ -166,7 +166,7 @@ async def test_statuses_that_are_one_too_far(bench: Bench, console: Console) -> 
         "read": "delivered",
         "delivered": "sent",
         "sent": "sent",
-        "told": "read",
+        "receipted": "read",
         "inbound": "delivered",
     }
     assert found["read"]["statusBeforeRepair"] == "read"
@@ -212,8 +212,8 @@ async def test_messages_of_an_objects_thread(bench: Bench, console: Console) -> 
 async def test_a_message_without_an_address_is_left(bench: Bench, console: Console) -> None:
     """Then its thread stays as it is, for an operator to check."""
     await console.set(f"threads/{OBJECT_THREAD}", a_thread(AT, jid={}))
-    nobody = {"accountId": ACC, "direction": "outbound", "body": "?", "tsClient": moment(AT)}
-    await console.set(message(OBJECT_THREAD, "s1"), nobody)
+    unaddressed = {"accountId": ACC, "direction": "outbound", "body": "?", "tsClient": moment(AT)}
+    await console.set(message(OBJECT_THREAD, "s1"), unaddressed)
     report = bench.repair(apply=True)
     assert (report.verdict, report.left, report.undo_file) == (RepairVerdict.CLEAN, 1, None)
     assert not bench.file.exists()
@@ -254,7 +254,7 @@ async def test_a_conversation_names_its_newest_message(bench: Bench, console: Co
 
 
 async def test_duplicates_only_in_the_window(bench: Bench, console: Console) -> None:
-    """And of each pair the outbox's own document stays."""
+    """Of each pair the outbox's own document stays."""
     old = {"a": of_m("W1", AT - 10_000_000, "old"), "b": of_m("W1", AT - 10_000_000, "old")}
     await put(
         console, **old, c=of_m("W2", AT, "new", out=True), d=of_a_function(AT, "new", wa_id="W2")
@@ -290,12 +290,12 @@ async def test_documents_of_the_daemon_are_not_changed(
     async with leading(access, tmp_path) as store:
         await store.record(ACC, arrival(1))
         await store.wait_pushed()
-        told = await console.all(f"threads/{ANN_THREAD}/messages")
+        before = await console.all(f"threads/{ANN_THREAD}/messages")
         assert audited(access, Question(NOW))[0].duplicates_count_active == 1
         report = await bench.repaired()
         assert (report.duplicates_to_mark, report.left) == (1, 0)
         after = await console.all(f"threads/{ANN_THREAD}/messages")
-        assert {ident for ident in after if after[ident] != told[ident]} == {"3EB000000001"}
+        assert {ident for ident in after if after[ident] != before[ident]} == {"3EB000000001"}
         await store.record(ACC, arrival(2))
         await store.wait_pushed()
         assert audited(access, Question(NOW))[0].verdict == "clean"

@@ -34,7 +34,7 @@ async def test_a_user_without_a_profile_is_not_an_employee(
 async def test_the_live_daemon_asks_for_the_profile(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """An employee may do more than a user who is only signed in; while Firestore is unreachable no user is an
+    """An employee has more access than a user who is only signed in; while Firestore is unreachable no user is an
     employee."""
     console = Console(access)
     await console.set("staffProfiles/uid-1", {"name": "Anna"})

@@ -63,7 +63,7 @@ async def test_a_late_report_of_a_queued_entry_does_not_revert_its_claim(
         found = await store.entry(queued().id)
         assert found is not None
         assert found.state is MessageStatus.SENDING
-        await store.settle(queued().id, Unknown("", "nobody knows"), epoch=EPOCH)
+        await store.settle(queued().id, Unknown("", "unknown"), epoch=EPOCH)
         await store.push_as(EPOCH)
         await store.wait_pushed()
         assert not await store.merge_entry(entry, early.fields)

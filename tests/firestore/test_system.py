@@ -79,7 +79,7 @@ async def a_site(access: FirestoreAccess, directory: Path) -> AsyncIterator[Site
     console.close()
 
 
-async def test_what_arrives_and_what_is_sent_is_in_firestore(
+async def test_received_and_sent_messages_are_in_firestore(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
     """The account, the thread, the messages; an entry that a function queued is sent and delivered."""
@@ -112,7 +112,7 @@ async def test_what_arrives_and_what_is_sent_is_in_firestore(
 async def test_an_outage_loses_and_duplicates_nothing(
     access: FirestoreAccess, tmp_path: Path, weather: Weather
 ) -> None:
-    """Longer than the lease, under load: the account steps down, comes back by itself, and everything is there in
+    """Longer than the lease, under load: the account stops, starts again by itself, and everything is there in
     order."""
     async with a_site(access, tmp_path) as site:
         idents: list[str] = []
@@ -139,12 +139,12 @@ async def test_an_outage_loses_and_duplicates_nothing(
         await site.until_fields(f"threads/{site.thread}", **thread)
 
 
-async def test_what_is_sent_and_receipted_meanwhile_is_so_once(
+async def test_sends_and_receipts_during_an_outage_are_done_once(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """Sends and receipts are under way when Firestore goes, and come while it is away, past the lease and back.
+    """Sends and receipts are under way when Firestore fails, and arrive during the outage, which outlasts the lease.
 
-    A function queues by itself; a client that is until_pushed `unavailable` asks again under the same key.
+    A function queues by itself; a client that gets `unavailable` sends again with the same key.
     """
     async with a_site(access, tmp_path) as site:
         daemon, queue = site.machine.daemon, itertools.count()
@@ -173,7 +173,7 @@ async def test_what_is_sent_and_receipted_meanwhile_is_so_once(
 
         async def bob_reads(texts: list[str]) -> None:
             for text in texts:
-                # What comes while Firestore is away leaves in the next reign.
+                # What arrives while Firestore is unreachable is sent in the next leadership.
                 got = await site.bob.received(site.account, text=text, timeout=120)
                 await site.bob.send_receipt(site.account, got.ident, kind="read")
 

@@ -32,7 +32,7 @@ async def a(tmp_path: Path, access: FirestoreAccess) -> AsyncIterator[Machine]:
 
 @pytest.fixture
 async def b(tmp_path: Path, access: FirestoreAccess, a: Machine) -> AsyncIterator[Machine]:
-    """The machine that stands by."""
+    """The standby."""
     async with a_machine(tmp_path, access, "b") as machine:
         await machine.daemon.start()
         await machine.until_holder("a")
@@ -60,7 +60,7 @@ async def test_a_stop_hands_over(a: Machine, b: Machine) -> None:
 
 
 async def test_a_crash_hands_over_after_the_ttl(a: Machine, b: Machine) -> None:
-    """There is no message but the missing renewals."""
+    """Only the missing renewals show it."""
     await a.crash()
     shown = await b.until_mode("active")
     assert shown["epoch"] == 2
@@ -219,7 +219,7 @@ async def test_workers_are_dead_before_the_lease_ends(
             assert seen is not None
             assert seen.age < seen.record.ttl
             machine.proxy.weather = Weather.CLEAR
-            # Who is passive shows what it knew of the account: connected, it may be.
+            # A passive instance shows the last known state of the account, which may be connected.
             await machine.until_mode("active")
             await machine.daemon.wait_state("shop", "connected")
             assert (await machine.lease())["epoch"] == 2

@@ -39,7 +39,7 @@ async def test_a_message_gets_to_firestore_and_stays_one(
 async def test_a_missing_index_has_the_references_name(
     access: FirestoreAccess, tmp_path: Path
 ) -> None:
-    """Without any index there is no audit, and the link is shown; a slower index has to be allowed."""
+    """Without any index the audit fails, and the link is shown; a slower index has to be allowed."""
     now = SystemClock().wall_ms()
     with closing(Console(access)) as console:
         await put(console, a=of_m("W1", now))

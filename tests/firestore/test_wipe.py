@@ -11,7 +11,7 @@ from tests.firestore.leases import a_leader, a_record, take
 from tests.firestore.stores import LEASE, Console
 from tests.firestore.test_quarantine import write
 from tests.firestore.values import Value
-from tests.support.leaders import Reigns, running
+from tests.support.leaders import Leaderships, running
 from tests.support.waiting import until
 from wad.core import lease
 from wad.store.firestore.client.access import FirestoreAccess
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.timeout(180)
 
 POINTER: Final = f"{LEASE}/wad/epoch"
 OLD: Final = 7
-"""Epochs that were before the reign under which it happens."""
+"""Epochs before the leadership in which it happens."""
 
-Harm = Callable[[Console, FirestoreAccess], Awaitable[None]]
+Damage = Callable[[Console, FirestoreAccess], Awaitable[None]]
 
 
 async def _all(console: Console, access: FirestoreAccess) -> None:
@@ -45,21 +45,21 @@ async def _backup(console: Console, access: FirestoreAccess) -> None:
         await console.set(f"{LEASE}/fences/2.{shard}", {"account": ""})
 
 
-def _pointer(value: object) -> Harm:
-    async def harm(console: Console, access: FirestoreAccess) -> None:
+def _pointer(value: object) -> Damage:
+    async def damage(console: Console, access: FirestoreAccess) -> None:
         await console.set(POINTER, {"epoch": value})
         await console.delete(LEASE)
 
-    return harm
+    return damage
 
 
 async def _reference(console: Console, access: FirestoreAccess) -> None:
     """Fields of the replaced backend, in a document that an import has created again."""
-    foreign = Value(reference_value="projects/other/databases/(default)/documents/a/b")
-    await write(access, LEASE, {"by": foreign})
+    reference = Value(reference_value="projects/other/databases/(default)/documents/a/b")
+    await write(access, LEASE, {"by": reference})
 
 
-HARMS: Final[dict[str, Harm]] = {
+DAMAGES: Final[dict[str, Damage]] = {
     "everything is gone": _all,
     "the lease is gone": _lease,
     "an older backup": _backup,
@@ -68,25 +68,27 @@ HARMS: Final[dict[str, Harm]] = {
     "nothing for the epoch": _pointer(None),
     "half an epoch": _pointer(1.5),
     "an epoch below zero": _pointer(-3),
-    "an epoch that is no more": _pointer((1 << 63) - 1),
+    "the largest integer for the epoch": _pointer((1 << 63) - 1),
     "no number": _pointer(float("nan")),
 }
 
 
-@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
-async def test_one_more_epoch_and_none_twice(access: FirestoreAccess, harm: Harm) -> None:
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+async def test_one_more_epoch_and_none_twice(access: FirestoreAccess, damage: Damage) -> None:
     """The leader that detects it takes the next epoch, whatever Firestore has stored."""
-    console, reigns = Console(access), Reigns()
+    console, leaderships = Console(access), Leaderships()
     async with a_record(access) as record:
         await take(record, "before", OLD)
         await record.write(*await _freed(record))
-    async with a_leader(access, "one") as leader, running(leader, reigns) as task:
-        await until(lambda: reigns.acting, "the first reign")
-        first = reigns.epochs[0]
-        await harm(console, access)
-        await until(lambda: len(reigns.epochs) == 2 and reigns.acting, "the second reign", 60)
+    async with a_leader(access, "one") as leader, running(leader, leaderships) as task:
+        await until(lambda: leaderships.acting, "the first leadership")
+        first = leaderships.epochs[0]
+        await damage(console, access)
+        await until(
+            lambda: len(leaderships.epochs) == 2 and leaderships.acting, "the second leadership", 60
+        )
         assert not task.done()
-        assert reigns.epochs == [first, first + 1]
+        assert leaderships.epochs == [first, first + 1]
         assert (await console.there(POINTER))["epoch"] == first + 1
         fences = await console.all(f"{LEASE}/fences")
         assert {name.partition(".")[0] for name in fences} == {str(first + 1)}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.flow.machines import Known
+from tests.flow.machines import FakeRegistry
 
 
 @pytest.fixture
-def known() -> Known:
+def known() -> FakeRegistry:
     """An empty registry of session locations."""
-    return Known()
+    return FakeRegistry()

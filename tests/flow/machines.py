@@ -11,28 +11,28 @@ from wad.core.errors import Fenced, Unavailable
 from wad.core.session_location import SessionLocation
 
 
-class Known:
+class FakeRegistry:
     """The registry of session locations, kept in this process.  `away`: it is unavailable."""
 
     def __init__(self) -> None:
-        self.places: dict[str, SessionLocation] = {}
+        self.locations: dict[str, SessionLocation] = {}
         self.epoch = 0
         self.away = False
 
     async def all(self) -> dict[str, SessionLocation]:
-        """As `Places`."""
+        """See `SessionRegistry`."""
         self._check(self.epoch)
-        return dict(self.places)
+        return dict(self.locations)
 
-    async def put(self, place: SessionLocation, *, epoch: int) -> None:
-        """As `Places`."""
+    async def put(self, location: SessionLocation, *, epoch: int) -> None:
+        """See `SessionRegistry`."""
         self._check(epoch)
-        self.places[place.account] = place
+        self.locations[location.account] = location
 
     async def forget(self, account: str, *, epoch: int) -> None:
-        """As `Places`."""
+        """See `SessionRegistry`."""
         self._check(epoch)
-        self.places.pop(account, None)
+        self.locations.pop(account, None)
 
     def _check(self, epoch: int) -> None:
         if self.away:
@@ -42,10 +42,10 @@ class Known:
 
 
 @asynccontextmanager
-async def machine(directory: Path, known: Known, name: str) -> AsyncIterator[World]:
+async def machine(directory: Path, known: FakeRegistry, name: str) -> AsyncIterator[World]:
     """A machine that acts."""
     async with (
-        a_world(directory / name, places=known, instance=name, boot=name) as world,
+        a_world(directory / name, registry=known, instance=name, boot=name) as world,
         world.leading(),
     ):
         yield world

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.flow.test_importing import HERE, brought
-from tests.support.small_world import PATIENT, World, a_world, until
+from tests.support.small_world import World, a_world
+from tests.support.waiting import TIMEOUT, until
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.moving import Moving
 from wad.state.account_dir import AccountDir, AccountDirs
@@ -120,7 +121,7 @@ class SlowMove:
 
         def slowly(*args: Any) -> Any:
             self.begun.set()
-            assert self.go.wait(PATIENT)
+            assert self.go.wait(TIMEOUT)
             found = work(*args)
             self.log.append("moved")
             return found
@@ -139,7 +140,7 @@ async def test_no_worker_starts_on_a_file_that_is_being_moved(
         await moving.export(account, SECRET)
         move, before = SlowMove(monkeypatch, "set_aside"), account.worker_started_ms
         finishing = asyncio.create_task(moving.finish_export(account))
-        await asyncio.to_thread(move.begun.wait, PATIENT)
+        await asyncio.to_thread(move.begun.wait, TIMEOUT)
         is_paired = world.engine.is_paired
 
         def check(account_dir: AccountDir) -> bool:
@@ -166,7 +167,7 @@ async def test_a_cancelled_import_into_an_account_is_whole(
         move = SlowMove(monkeypatch, "take_session")
         imports, upload = brought(world)
         importing = asyncio.create_task(imports.run(upload, HERE))
-        await asyncio.to_thread(move.begun.wait, PATIENT)
+        await asyncio.to_thread(move.begun.wait, TIMEOUT)
         importing.cancel()
         move.go.set()
         with pytest.raises(asyncio.CancelledError):
@@ -192,7 +193,7 @@ async def test_a_cancelled_creation_is_whole(
 
         def slowly(*args: Any) -> AccountDir:
             begun.set()
-            assert go.wait(PATIENT)
+            assert go.wait(TIMEOUT)
             made: AccountDir = work(*args)
             return made
 
@@ -203,7 +204,7 @@ async def test_a_cancelled_creation_is_whole(
             else world.accounts.add("shop", ident="shop")
         )
         making = asyncio.create_task(make)
-        await asyncio.to_thread(begun.wait, PATIENT)
+        await asyncio.to_thread(begun.wait, TIMEOUT)
         making.cancel()
         go.set()
         with pytest.raises(asyncio.CancelledError):
@@ -227,7 +228,7 @@ async def test_a_removal_waits_for_a_move(tmp_path: Path, monkeypatch: pytest.Mo
 
         monkeypatch.setattr(AccountDirs, "remove", noted)
         finishing = asyncio.create_task(moving.finish_export(account))
-        await asyncio.to_thread(move.begun.wait, PATIENT)
+        await asyncio.to_thread(move.begun.wait, TIMEOUT)
         removing = asyncio.create_task(world.accounts.remove(account.id))
         await until(lambda: account.is_being_removed, "its removal")
         move.go.set()

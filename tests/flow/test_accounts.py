@@ -35,7 +35,7 @@ BOB = Jid.parse("15550000002@s.whatsapp.net")
 
 
 async def test_an_added_account_waits_to_be_paired(tmp_path: Path) -> None:
-    """A new account shows no QR code until somebody asks for one."""
+    """A new account shows no QR code until one is requested."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.accounts.add("shop")
         assert account.status.state == "awaiting_scan"
@@ -74,7 +74,7 @@ async def test_a_crashed_worker_is_replaced(tmp_path: Path) -> None:
 
 
 async def test_stop_stays_stopped_in_the_next_process(tmp_path: Path) -> None:
-    """What the operator stopped does not come back by itself; start brings it back without a QR code."""
+    """An account that the operator stopped stays stopped; start connects it without a QR code."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
@@ -91,7 +91,7 @@ async def test_stop_stays_stopped_in_the_next_process(tmp_path: Path) -> None:
 async def test_an_order_while_it_begins_is_obeyed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
-    """At the beginning of a reign a thread looks at the disk; what an operator wants meanwhile is newer."""
+    """When leadership begins a thread reads the disk; an operator's order in the meantime is newer."""
     begun, go = threading.Event(), threading.Event()
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
@@ -126,7 +126,7 @@ async def test_a_restarted_account_gets_a_new_worker(tmp_path: Path) -> None:
 
 
 async def test_losing_the_lease_ends_every_worker(tmp_path: Path) -> None:
-    """Outside the reign no worker lives, and accounts are passive."""
+    """Without the lease no worker runs, and accounts are passive."""
     async with a_world(tmp_path) as world:
         async with world.leading():
             account = await world.connected()
@@ -161,7 +161,7 @@ async def test_logout_forgets_the_device_and_keeps_the_messages(tmp_path: Path) 
 
 
 async def test_remove_renames_and_restore_brings_the_session_back(tmp_path: Path) -> None:
-    """A removed account comes back connected, without a QR code."""
+    """A restored account is connected, without a QR code."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         path = await world.accounts.remove(account.id)
@@ -225,7 +225,7 @@ async def test_a_directory_that_only_looks_like_an_account_is_ignored(
 
 
 async def test_an_ambiguous_reference_is_a_conflict(tmp_path: Path) -> None:
-    """Such accounts may lie on the disk; the id alone still names one of them."""
+    """Such accounts may be on the disk; the id still identifies one of them."""
     async with a_world(tmp_path) as world:
         world.account_dirs.create(AccountCard(id="one", name="shop", phone="+15550000001"))
         world.account_dirs.create(AccountCard(id="two", name="one"))
@@ -280,7 +280,7 @@ async def test_an_ambiguous_name_is_refused(tmp_path: Path, wanted: dict[str, st
 async def test_two_concurrent_adds_create_one_account(
     tmp_path: Path, wanted: dict[str, str]
 ) -> None:
-    """By number, id or name; the other is told, and leaves nothing."""
+    """By number, id or name; the other call gets a Conflict, and leaves nothing."""
     async with a_world(tmp_path) as world, world.leading():
         second = wanted if wanted["name"] == "same" else {**wanted, "name": "two"}
         done = await asyncio.gather(
@@ -377,7 +377,7 @@ async def test_an_account_that_is_being_removed_takes_no_orders(
 async def test_a_removal_continues_without_its_caller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asked hung up: it is an account, or a removed one, and nothing in between."""
+    """The caller hung up: it is an account, or a removed one, and nothing in between."""
     gate = asyncio.Event()
 
     async def wait(_account: Account) -> None:
@@ -423,13 +423,13 @@ async def test_bad_names_and_numbers_are_refused(tmp_path: Path) -> None:
         assert len(world.accounts.all()) == 1
 
 
-async def test_a_damaged_spool_is_quarantined_and_the_account_goes_on(tmp_path: Path) -> None:
+async def test_a_damaged_spool_is_quarantined_and_the_account_continues(tmp_path: Path) -> None:
     """The damaged file is renamed, a new spool begins, an operator sees it, and nothing else stops."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await account.stop()
         await account.inbound.close()
-        account.account_dir.spool_db.write_bytes(b"this is no database" * 300)
+        account.account_dir.spool_db.write_bytes(b"not a database" * 300)
         for suffix in ("-wal", "-shm"):
             account.account_dir.spool_db.with_name(f"spool.db{suffix}").unlink(missing_ok=True)
         await account.start()
@@ -458,7 +458,7 @@ async def test_published_status_follows_the_state(tmp_path: Path) -> None:
 async def test_a_status_that_could_not_be_published_is_published_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Whatever went wrong."""
+    """Whatever the error was."""
     failed = asyncio.Event()
 
     async def fail(status: AccountStatus, *, epoch: int) -> None:
@@ -480,7 +480,7 @@ async def test_a_status_that_could_not_be_published_is_published_later(
 async def test_paired_again_as_soon_as_it_is_logged_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker says that the session is over before it has ended; who pairs again at once waits for that end."""
+    """The worker reports the end of the session before it has ended; a pairing at once waits for that end."""
     go = asyncio.Event()
     stop = SimulatedWorker.stop
 
@@ -504,7 +504,7 @@ async def test_paired_again_as_soon_as_it_is_logged_out(
 async def test_an_account_whose_worker_cannot_be_started_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Whatever it fails with it tries again, says why, and neither a stop nor the reign's end hangs."""
+    """Whatever the error is, it is retried and reported, and neither a stop nor the end of the leadership hangs."""
     tries = 0
 
     async def fail(*_: object) -> None:

@@ -48,7 +48,7 @@ _PLAIN = settings(
 )
 
 
-class Road:
+class Pipeline:
     """A spool, a store and everything between them; it stays for all examples of a test."""
 
     def __init__(self, directory: Path) -> None:
@@ -105,10 +105,10 @@ class Road:
 
 
 @pytest.fixture
-def road(tmp_path: Path) -> Iterator[Road]:
-    """A new one."""
-    with closing(Road(tmp_path)) as road:
-        yield road
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    """A new pipeline."""
+    with closing(Pipeline(tmp_path)) as pipeline:
+        yield pipeline
 
 
 def look(message: Stored) -> None:
@@ -127,11 +127,13 @@ _number = iter(range(1 << 40))
 
 @_PLAIN
 @given(st.sampled_from(FIELDS), st.data())
-def test_any_message_is_shown_or_kept(road: Road, name: str, data: st.DataObject) -> None:
+def test_any_message_is_shown_or_quarantined(
+    pipeline: Pipeline, name: str, data: st.DataObject
+) -> None:
     """In its thread, translated or as unknown; it delays nothing."""
     body = data.draw(wire_bytes(Message, always=(name,), depth=4))
     ident = f"ID{next(_number)}"
-    found = road.take("Message", with_body(body, ident=ident.encode()))
+    found = pipeline.take("Message", with_body(body, ident=ident.encode()))
     for message in found:
         if message.wa_id == ident:
             look(message)
@@ -143,17 +145,21 @@ def test_any_message_is_shown_or_kept(road: Road, name: str, data: st.DataObject
 @pytest.mark.parametrize("name", sorted(TRANSLATORS))
 @settings(_PLAIN, max_examples=25)
 @given(data=st.data())
-def test_any_event_is_recorded_or_kept(road: Road, name: str, data: st.DataObject) -> None:
+def test_any_event_is_recorded_or_quarantined(
+    pipeline: Pipeline, name: str, data: st.DataObject
+) -> None:
     """Whatever its envelope contains."""
-    for message in road.take(name, data.draw(wire_bytes(getattr(pb, name), always=("Message",)))):
+    for message in pipeline.take(
+        name, data.draw(wire_bytes(getattr(pb, name), always=("Message",)))
+    ):
         look(message)
 
 
 @_PLAIN
 @given(wire_bytes(HistorySync, always=("conversations",), depth=6))
-def test_any_history_is_recorded_or_kept(road: Road, data: bytes) -> None:
+def test_any_history_is_recorded_or_quarantined(pipeline: Pipeline, data: bytes) -> None:
     """Item by item."""
-    for message in road.take("HistorySync", field(1, data)):
+    for message in pipeline.take("HistorySync", field(1, data)):
         look(message)
 
 
@@ -169,39 +175,41 @@ def test_any_history_is_recorded_or_kept(road: Road, data: bytes) -> None:
     ],
     ids=["no text", "6 MB", "depth", "options", "mentions", "contacts"],
 )  # fmt: skip
-def test_a_hostile_message_is_shown(road: Road, body: bytes) -> None:
-    """And later ones."""
-    road.take("Message", with_body(body, ident=b"HOSTILE"))
-    found = road.take("Message", with_body(field(1, b"after"), ident=b"AFTER"))
+def test_a_hostile_message_is_shown(pipeline: Pipeline, body: bytes) -> None:
+    """Later messages are shown as well."""
+    pipeline.take("Message", with_body(body, ident=b"HOSTILE"))
+    found = pipeline.take("Message", with_body(field(1, b"after"), ident=b"AFTER"))
     assert {message.wa_id for message in found} == {"HOSTILE", "AFTER"}
     for message in found:
         look(message)
 
 
 @pytest.mark.parametrize("subject", [*NO_TEXTS, b"z" * 6_000_000, b"\xff" * 6_000_000])
-def test_a_hostile_subject_is_shown(road: Road, subject: bytes) -> None:
+def test_a_hostile_subject_is_shown(pipeline: Pipeline, subject: bytes) -> None:
     """Of a group that is there; the lists stay short."""
     group = field(1, b"1-2") + field(2, 0) + field(3, 0) + field(4, 0) + field(5, b"g.us")
     name = field(1, subject) + field(2, 1_769_000_000) + field(3, group)
     ends = b"".join(field(number, subject[:100]) for number in (2, 14, 15, 16))
-    road.take("GroupInfoEvent", field(1, group) + field(4, 1_769_000_000) + field(5, name) + ends)
+    pipeline.take(
+        "GroupInfoEvent", field(1, group) + field(4, 1_769_000_000) + field(5, name) + ends
+    )
     query = f"SELECT {THREAD_COLUMNS} FROM threads"  # a thread without messages is not listed yet
-    (row,) = road.run(road.store._read(lambda db: db.execute(query).fetchall()))
+    (row,) = pipeline.run(pipeline.store._read(lambda db: db.execute(query).fetchall()))
     thread = thread_from(row)
     assert thread.name
     assert len(brief_thread(thread).name) <= 300
-    assert road.inbound.untranslated == 0
+    assert pipeline.inbound.untranslated == 0
 
 
-def test_endless_edits_fill_neither_store_nor_page(road: Road) -> None:
+def test_endless_edits_fill_neither_store_nor_page(pipeline: Pipeline) -> None:
     """The first version and the newest stay."""
-    road.take("Message", with_body(field(1, b"first"), ident=b"M"))
+    pipeline.take("Message", with_body(field(1, b"first"), ident=b"M"))
     for number in range(150):
         key = field(1, field(3, b"M"))
-        words = b"%d" % number + b"z" * 80_000
-        edit = field(12, key + field(2, 14) + field(14, field(1, words)) + field(15, number + 1))
-        road.take("Message", with_body(edit, ident=b"E%d" % number))
-    (message,) = road.run(road._stored())
+        text = b"%d" % number + b"z" * 80_000
+        edit = field(12, key + field(2, 14) + field(14, field(1, text)) + field(15, number + 1))
+        pipeline.take("Message", with_body(edit, ident=b"E%d" % number))
+    (message,) = pipeline.run(pipeline._stored())
     assert message.content.text.startswith("149z")
     assert message.earlier[0].content.text == "first"
     assert len(message.earlier) == 50

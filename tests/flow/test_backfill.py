@@ -21,7 +21,7 @@ STATUS = Jid.parse("status@broadcast")
 QUICK = Pace(answer=0.05, apart=0.0)
 
 
-def past(chat: Jid, *at_ms: int) -> list[MessageReceived]:
+def old_messages(chat: Jid, *at_ms: int) -> list[MessageReceived]:
     """Messages that the phone has."""
     return [
         MessageReceived(f"OLD{chat.user}{at}", chat, chat, at, Content(MessageKind.TEXT, "old"))
@@ -49,7 +49,7 @@ async def test_every_conversation_is_requested_once(tmp_path: Path) -> None:
         account = await world.connected()
         await received(world, account, ANN, BOB, STATUS)
         worker = world.worker(account)
-        worker.history = [*past(ANN, 1000, 2000), *past(BOB, 3000)]
+        worker.history = [*old_messages(ANN, 1000, 2000), *old_messages(BOB, 3000)]
         run = await finished(world.backfills.begin(account, BackfillOptions()))
         assert [one.chat for one in worker.asked] == [BOB, ANN]
         assert (run.total, run.done.threads, run.done.messages, run.done.errors) == (2, 2, 3, 0)
@@ -62,7 +62,10 @@ async def test_no_more_than_requested(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         await received(world, account, ANN, BOB)
-        world.worker(account).history = [*past(ANN, 1000), *past(BOB, 1000, 2000, 3000)]
+        world.worker(account).history = [
+            *old_messages(ANN, 1000),
+            *old_messages(BOB, 1000, 2000, 3000),
+        ]
         run = await finished(world.backfills.begin(account, BackfillOptions(threads=1, messages=2)))
         assert (run.done.threads, run.done.messages) == (1, 2)
         assert {m.at_ms for m in await world.store.messages(f"{account.id}__{BOB}", limit=9)} == {
@@ -104,7 +107,7 @@ async def test_the_answer_to_an_earlier_request_does_not_count(
         account = await world.connected()
         await received(world, account, ANN, BOB)
         worker = world.worker(account)
-        worker.history = [*past(ANN, 1000), *past(BOB, 1000, 2000)]
+        worker.history = [*old_messages(ANN, 1000), *old_messages(BOB, 1000, 2000)]
         answer, late = worker.ask_history, list[KnownMessage]()
 
         async def ask(oldest: KnownMessage, count: int) -> None:
@@ -126,7 +129,7 @@ async def test_the_answer_to_an_earlier_request_does_not_count(
 
 
 async def test_an_account_that_is_not_connected_sends_no_requests(tmp_path: Path) -> None:
-    """And an account whose library cannot send requests says so, before anything begins."""
+    """An account whose library cannot send requests gets an error, before anything begins."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         world.worker(account).phone_requests_unsupported = "another build"
@@ -153,7 +156,7 @@ async def test_a_connection_that_is_lost_ends_the_run(
         account = await world.connected()
         await received(world, account, ANN, BOB)
         worker = world.worker(account)
-        worker.history = past(BOB, 1000)
+        worker.history = old_messages(BOB, 1000)
         answer = worker.ask_history
 
         async def ask(oldest: KnownMessage, count: int) -> None:

@@ -31,7 +31,7 @@ from wad.core.connection import (
 DELAYS = RetryDelays()
 HOUR = 3600.0
 
-Life = Sequence[tuple[float, Input]]
+Run = Sequence[tuple[float, Input]]
 """A worker's reports, each with its delay in seconds; the list ends with an Ended, or repeats forever."""
 
 
@@ -45,8 +45,8 @@ class Trial:
     launches: int = 0
     logins: int = 0
 
-    def tell(self, event: Input) -> None:
-        """One step."""
+    def handle(self, event: Input) -> None:
+        """Handle one event."""
         if isinstance(event, Connected) and self.status.worker:
             self.logins += self.status.state is not State.CONNECTED
         self.status = step(self.status, event, self.now, self.chance, DELAYS)
@@ -61,12 +61,12 @@ class Trial:
         while (due := self._due()) is not None and due <= until:
             self.now = max(self.now, due)
             before = self.status
-            self.tell(Due())
+            self.handle(Due())
             if self.status == before:
                 break
         self.now = max(self.now, until)
 
-    def run(self, lives: Iterator[Life], seconds: float) -> None:
+    def run(self, runs: Iterator[Run], seconds: float) -> None:
         """Launch a worker whenever one is requested, for this time."""
         end = self.now + seconds
         while self.now < end:
@@ -75,31 +75,31 @@ class Trial:
                 self._pass(end if due is None else min(due, end))
                 continue
             self.launches += 1
-            self.tell(Launched())
-            self._live(next(lives), end)
+            self.handle(Launched())
+            self._run_worker(next(runs), end)
 
-    def _live(self, life: Life, end: float) -> None:
-        for pause, event in life:
+    def _run_worker(self, run: Run, end: float) -> None:
+        for pause, event in run:
             self._pass(self.now + pause)
             if not self.status.worker or self.now >= end:
-                self.tell(Ended("stopped"))
+                self.handle(Ended("stopped"))
                 return
-            self.tell(event)
+            self.handle(event)
         if self.status.worker:
             self._pass(end)
         else:
-            self.tell(Ended("stopped"))
+            self.handle(Ended("stopped"))
 
 
 def begun(chance: float = 0.5) -> Trial:
     """A paired account that requests its first worker."""
     trial = Trial(chance)
-    trial.tell(Begin(paired=True))
+    trial.handle(Begin(paired=True))
     return trial
 
 
-FLAPS: Life = [(0.1, Connected()), (0.1, Lost("gone"))] * 10_000
-LIVES: dict[str, tuple[Life, int]] = {
+FLAPS: Run = [(0.1, Connected()), (0.1, Lost("gone"))] * 10_000
+RUNS: dict[str, tuple[Run, int]] = {
     "dies at once": ([(0.5, Ended("crash"))], 40),
     "dies right after login": ([(0.4, Connected()), (0.4, Ended("crash"))], 40),
     "dies a little later": ([(0.4, Connected()), (59, Ended("crash"))], 30),
@@ -108,20 +108,20 @@ LIVES: dict[str, tuple[Life, int]] = {
     "lost at once, then dies": ([(0.4, Connected()), (0.0, Lost("x")), (0.1, Ended("crash"))], 130),
     "a ban of no time": ([(0.4, Connected()), (0.1, Banned(0.001, "ban")), (0, Ended("b"))], 40),
     "a negative ban": ([(0.4, Connected()), (0.1, Banned(-5, "ban")), (0, Ended("b"))], 40),
-    "told twice that it is connected": (
+    "connected is reported twice": (
         [(0.4, Connected()), (1, Connected()), (1, Connected()), (0.4, Ended("crash"))],
         40,
     ),
 }
 
 
-@pytest.mark.parametrize("name", LIVES)
+@pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
 def test_unstable_accounts_are_retried_ever_more_slowly(name: str, chance: float) -> None:
     """In an hour there are a few dozen logins, not four thousand."""
-    life, most = LIVES[name]
+    run, most = RUNS[name]
     trial = begun(chance)
-    trial.run(repeat(life), HOUR)
+    trial.run(repeat(run), HOUR)
     assert 3 <= trial.launches <= most
     assert trial.logins <= most
 
@@ -137,30 +137,30 @@ def test_short_lived_workers_never_make_it_spin(
 ) -> None:
     """Connections of less than a minute each, however they end and in any mix."""
 
-    def life(parts: list[tuple[float, bool]]) -> Life:
-        told: list[tuple[float, Input]] = []
+    def run(parts: list[tuple[float, bool]]) -> Run:
+        reports: list[tuple[float, Input]] = []
         for pause, dies in parts:
-            told.append((0.0, Connected()))
-            told.append((pause, Ended("crash") if dies else Lost("gone")))
+            reports.append((0.0, Connected()))
+            reports.append((pause, Ended("crash") if dies else Lost("gone")))
             if dies:
                 break
         return (
-            [*told, (0.0, Ended("crash"))]
-            if not told or not isinstance(told[-1][1], Ended)
-            else told
+            [*reports, (0.0, Ended("crash"))]
+            if not reports or not isinstance(reports[-1][1], Ended)
+            else reports
         )
 
-    lives = [life(parts) for parts in drawn]
+    runs = [run(parts) for parts in drawn]
     trial = begun(chance)
-    trial.run((lives[n % len(lives)] for n in range(10**6)), HOUR)
+    trial.run((runs[n % len(runs)] for n in range(10**6)), HOUR)
     assert trial.launches <= 150
 
 
 def test_codes_that_expire_at_once_are_requested_with_pauses() -> None:
     """During the pairing window, a WhatsApp that sends no code is asked every five seconds."""
     trial = Trial()
-    trial.tell(Begin(paired=False))
-    trial.tell(Pair(600.0, paired=False))
+    trial.handle(Begin(paired=False))
+    trial.handle(Pair(600.0, paired=False))
     trial.run(repeat([(0.4, QrShown("code")), (0.0, QrOver()), (0.1, Ended("x"))]), 600.0)
     assert 3 <= trial.launches <= 121
 
@@ -168,9 +168,9 @@ def test_codes_that_expire_at_once_are_requested_with_pauses() -> None:
 def test_a_used_up_list_of_codes_is_not_a_failure() -> None:
     """Six codes last for 160 s; the next worker starts at once."""
     trial = Trial()
-    trial.tell(Begin(paired=False))
-    trial.tell(Pair(600.0, paired=False))
-    shown: Life = [(0.4, QrShown("a")), (60, QrShown("b")), (60, QrShown("c")), (40, QrOver())]
+    trial.handle(Begin(paired=False))
+    trial.handle(Pair(600.0, paired=False))
+    shown: Run = [(0.4, QrShown("a")), (60, QrShown("b")), (60, QrShown("c")), (40, QrOver())]
     trial.run(repeat([*shown, (0.1, Ended("x"))]), 590.0)
     assert trial.status.attempts == 0
     assert trial.launches == 4

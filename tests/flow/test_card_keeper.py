@@ -1,4 +1,4 @@
-"""An account's card is written off the event loop, one version after the other, and what the disk refuses is told."""
+"""An account's card is written off the event loop, one version after the other, and what the disk refuses is reported."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def keeper_of(account_dir: AccountDir, clock: ShiftedClock | None = None) -> Car
 
 
 class Disk:
-    """A disk that takes its time; `written` are the cards that it was given, with who gave them."""
+    """A slow disk; `written` has the cards that it was given, each with the thread."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.written: list[tuple[AccountCard, threading.Thread]] = []
@@ -54,7 +54,7 @@ class Disk:
         monkeypatch.setattr(AccountDir, "write_card", slowly)
 
 
-async def test_what_happens_does_not_wait_for_the_disk(
+async def test_events_do_not_wait_for_the_disk(
     account_dir: AccountDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts at once, another thread writes it, and the last of several is what is left."""
@@ -111,7 +111,7 @@ async def test_an_order_whose_asker_went_is_done(
 async def test_an_order_that_the_disk_refuses_changes_nothing(
     account_dir: AccountDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who gave it hears why; what had happened stays."""
+    """The caller gets the reason; what had happened stays."""
     keeper, disk = keeper_of(account_dir), Disk(monkeypatch)
     disk.open.set()
     disk.full = True
@@ -120,7 +120,7 @@ async def test_an_order_that_the_disk_refuses_changes_nothing(
     assert keeper.card == account_dir.card() == CARD
 
 
-async def test_what_the_disk_refuses_is_told_and_tried_again(
+async def test_a_failed_write_is_reported_and_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Status names it while it lasts."""
@@ -159,10 +159,10 @@ async def test_a_failure_ends_with_the_next_card_that_is_written(
     assert not keeper.failure
 
 
-async def test_what_happened_is_written_before_the_daemon_ends(
+async def test_events_are_written_before_the_daemon_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slow disk does not lose how an account came to rest."""
+    """A slow disk does not lose the end state of an account."""
     disk = Disk(monkeypatch)
     disk.open.set()
     async with a_world(tmp_path) as world, world.leading():

@@ -27,7 +27,7 @@ async def test_without_following_it_ends() -> None:
 
 
 async def test_a_slow_reader_gets_the_number_of_missed_events() -> None:
-    """It delays nobody, and memory is bounded."""
+    """It delays no other follower, and memory is bounded."""
     bus = Bus(SystemClock())
     async with bus.follow() as happenings:
         for number in range(1500):

@@ -155,8 +155,8 @@ def test_persons_and_groups_are_valid_recipients(to: str) -> None:
     check_recipient(Jid.parse(to))
 
 
-class Told:
-    """In the place of the loaded library: it tells a group as these bytes."""
+class Functions:
+    """Replaces the loaded library: these bytes are its answer about a group."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -167,11 +167,11 @@ class Told:
 
 
 @given(wire_bytes(pb.GetGroupInfoReturnFunction, always=("GroupInfo",), depth=4))
-def test_whatever_a_group_says_of_itself_it_has_a_standing_or_an_error(answer: bytes) -> None:
-    """Subject, description, names and addresses are anybody's; what cannot be read is an error of this one question."""
+def test_any_group_has_a_role_or_an_error(answer: bytes) -> None:
+    """Subject, description, names and addresses may be anything; unreadable data is an error of this one query."""
     library = object.__new__(Library)
     library._uuid = b"uuid"
-    library._functions = Told(answer)  # type: ignore[assignment]
+    library._functions = Functions(answer)  # type: ignore[assignment]
     try:
         found = library.group_role(GROUP, ["15550000001", "9"])
     except (EngineFailure, DecodeError):

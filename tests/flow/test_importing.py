@@ -55,18 +55,18 @@ async def test_a_new_account_starts_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "ident"),
+    ("options", "ident"),
     [
         (ImportOptions(directory=".baileys_auth"), "acc-15550000001"),
         (ImportOptions(), "acc-15550000001"),
         (ImportOptions(ident="shop-1", directory="account_prod_1"), "shop-1"),
     ],
 )
-async def test_the_id(wish: ImportOptions, ident: str, tmp_path: Path) -> None:
+async def test_the_id(options: ImportOptions, ident: str, tmp_path: Path) -> None:
     """The requested name, else the directory's name if it is valid, else one made from the number."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
-        assert (await found.plan(upload, wish)).ident == ident
+        assert (await found.plan(upload, options)).ident == ident
 
 
 async def test_the_name(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ async def test_the_name(tmp_path: Path) -> None:
 
 
 async def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
-    """And the files stay for the import."""
+    """The files stay for the import."""
     async with a_world(tmp_path) as world, world.leading():
         found, upload = brought(world)
         await found.plan(upload, HERE)
@@ -238,7 +238,7 @@ async def test_a_lease_lost_during_an_import(tmp_path: Path) -> None:
 
 
 async def test_a_directory_that_is_not_an_account_is_left_alone(tmp_path: Path) -> None:
-    """A rename to it fails, and the error says what to do."""
+    """A rename to it fails, and the error has the remedy."""
     async with a_world(tmp_path) as world, world.leading():
         (world.account_dirs.root / "account_prod_1").mkdir()
         (world.account_dirs.root / "account_prod_1" / "notes").write_text("mine")

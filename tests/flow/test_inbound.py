@@ -112,7 +112,7 @@ async def test_a_failing_store_loses_nothing(
         assert not account.inbound.oldest_ms
 
 
-async def test_inbound_goes_on_without_the_lease(tmp_path: Path) -> None:
+async def test_inbound_continues_without_the_lease(tmp_path: Path) -> None:
     """Messages that were received before the lease was lost are stored although the instance is passive."""
     async with a_world(tmp_path) as world:
         async with world.leading():
@@ -131,7 +131,7 @@ async def test_an_untranslatable_event_is_kept_and_counted(tmp_path: Path) -> No
         account = await world.connected()
         spool = Spool.open(account.account_dir.spool_db)
         spool.append(
-            received_ms=1, kind="message", wa_id="", raw=b"?", event=None, reason="no words"
+            received_ms=1, kind="message", wa_id="", raw=b"?", event=None, reason="no reason"
         )
         spool.close()
         world.worker(account).receive(BOB, "after it")
@@ -212,7 +212,7 @@ async def test_a_cursor_that_cannot_be_read_skips_no_row(
 
 
 async def test_the_spool_is_opened_once_for_all_callers(tmp_path: Path) -> None:
-    """An operator who looks at it while it is opened neither opens it again nor moves the cursor back."""
+    """An operator's query while it is opened neither opens it again nor moves the cursor back."""
     opened: list[Spool] = []
 
     def open_spool() -> Spool:
@@ -265,14 +265,14 @@ async def test_a_history_chunk_is_recorded_whole(tmp_path: Path) -> None:
     """One row of the spool, many messages, in their threads; untranslated items are counted."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        told = [
+        items = [
             MessageReceived(
                 f"ID{number}", BOB_LID, BOB_LID, number, Content(MessageKind.TEXT, f"text {number}")
             )
             for number in range(1, 4)
         ]
         event = HistoryReceived(
-            (AliasReceived(BOB_LID, BOB), ChatReceived(BOB, name="Bob", read_ms=2), *told),
+            (AliasReceived(BOB_LID, BOB), ChatReceived(BOB, name="Bob", read_ms=2), *items),
             skipped=2,
         )
         append(account, event)
@@ -323,13 +323,13 @@ async def test_history_is_counted_separately(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
         inbound = account.inbound
-        told = [
+        items = [
             MessageReceived(f"H{n}", BOB, BOB, 1000 * n, Content(MessageKind.TEXT, str(n)))
             for n in range(1, 4)
         ]
-        append(account, HistoryReceived(tuple(told[:2])))
+        append(account, HistoryReceived(tuple(items[:2])))
         await until(lambda: inbound.recorded == 2, "the first chunk")
-        append(account, HistoryReceived(tuple(told)))
+        append(account, HistoryReceived(tuple(items)))
         await until(lambda: inbound.recorded == 3, "the second chunk")
         append(account, ReceiptReceived(("X",), BOB, BOB, ReceiptMark.READ, 5000))
         await until(lambda: inbound.receipts == 1, "the receipt")
@@ -505,14 +505,14 @@ async def test_a_store_with_a_fault_does_not_spin_over_a_row_without_changes(
 
         monkeypatch.setattr(world.store, "record", failing)
         spool = Spool.open(account.account_dir.spool_db)
-        spool.append(received_ms=1, kind="x", wa_id="", raw=b"?", event=None, reason="no words")
+        spool.append(received_ms=1, kind="x", wa_id="", raw=b"?", event=None, reason="no reason")
         spool.close()
         account.inbound.wake()
         await until(lambda: account.inbound.error, "an error in status")
         monkeypatch.setattr(world.store, "record", good)
         await until(lambda: account.inbound.error == "", "no error any more")
         (item,) = await account.quarantine.items()
-        assert item.reason == "no words"
+        assert item.reason == "no reason"
 
 
 @pytest.mark.parametrize("fails_at", range(1, 9))
@@ -522,8 +522,8 @@ async def test_rows_recorded_before_a_store_failure_are_reported_once(
     """A history chunk with a bad item is recorded in parts, and the store fails in between: all are recorded."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        heard: list[str] = []
-        account.on_recorded = lambda messages: heard.extend(one.wa_id for one in messages)
+        reported: list[str] = []
+        account.on_recorded = lambda messages: reported.extend(one.wa_id for one in messages)
         good, calls = world.store.record, 0
 
         async def record(ident: str, changes: Any, cursor: Any = None) -> Any:
@@ -539,7 +539,7 @@ async def test_rows_recorded_before_a_store_failure_are_reported_once(
         append(account, HistoryReceived(tuple(text(number) for number in range(6))))
         append(account, text(7))
         await until(lambda: account.inbound.recorded == 6 and calls > fails_at, "all of it")
-        assert sorted(heard) == ["ID0", "ID1", "ID2", "ID4", "ID5", "ID7"]
+        assert sorted(reported) == ["ID0", "ID1", "ID2", "ID4", "ID5", "ID7"]
         assert (account.inbound.recorded, account.inbound.set_aside) == (6, 1)
         assert account.inbound.history.recorded == 5
 

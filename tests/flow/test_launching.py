@@ -67,17 +67,17 @@ def account_dir(tmp_path: Path) -> AccountDir:
 
 
 def no_pidfd(patch: pytest.MonkeyPatch, number: int) -> None:
-    """The process runs, and there is no handle for it."""
+    """The process runs, without a handle for it."""
     patch.setattr(os, "pidfd_open", refuse(number))
 
 
 def no_fork(patch: pytest.MonkeyPatch, number: int) -> None:
-    """There is no process, or no pipe to it."""
+    """The process, or the pipe to it, is missing."""
     patch.setattr(subprocess, "Popen", refuse(number))
 
 
 def no_socketpair(patch: pytest.MonkeyPatch, number: int) -> None:
-    """There is no socket to it."""
+    """The socket to it is missing."""
     patch.setattr(socket, "socketpair", refuse(number))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.leaders import Reigns, Shared, a_leader
+from tests.support.leaders import Leaderships, Shared, a_leader
 from tests.support.waiting import until
 from wad.core.errors import Unavailable
 from wad.core.lease import LeaseTerms, Record
@@ -81,16 +81,16 @@ End = Callable[[Leader, "asyncio.Task[None]"], None]
 @pytest.mark.parametrize("way", ["requests", "answers"])
 async def test_an_end_during_a_renewal_releases(end: End, way: str) -> None:
     """Whether the request or the answer is still pending, and with or without an order."""
-    shared, reigns = Distant(), Reigns()
+    shared, leaderships = Distant(), Leaderships()
     leader = with_long_terms(shared)
-    task = asyncio.create_task(leader.run(reigns.lead))
-    await until(lambda: reigns.acting and shared.served > 2, "renewals")
+    task = asyncio.create_task(leader.run(leaderships.lead))
+    await until(lambda: leaderships.acting and shared.served > 2, "renewals")
     gate: asyncio.Event = getattr(shared, way)
     gate.clear()
     served = shared.served
     await until(lambda: shared.under_way or shared.served > served, "a renewal under way")
     end(leader, task)
-    await until(lambda: not reigns.acting, "the end of the reign")
+    await until(lambda: not leaderships.acting, "the end of the leadership")
     gate.set()
     await until(lambda: shared.holder == "", "the release")
     task.cancel()
@@ -101,44 +101,44 @@ async def test_an_end_during_a_renewal_releases(end: End, way: str) -> None:
 @pytest.mark.parametrize("way", ["requests", "answers"])
 async def test_an_end_during_an_acquire_releases(way: str) -> None:
     """It may be ours before the answer arrives."""
-    shared, reigns = Distant(), Reigns()
+    shared, leaderships = Distant(), Leaderships()
     gate: asyncio.Event = getattr(shared, way)
     gate.clear()
-    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
+    task = asyncio.create_task(with_long_terms(shared).run(leaderships.lead))
     await until(lambda: shared.under_way or shared.served, "the acquire")
     await stopped(task)
     gate.set()
     await asyncio.wait([task])
     assert shared.holder == ""
-    assert not reigns.epochs
+    assert not leaderships.epochs
 
 
 @pytest.mark.parametrize("lost", [False, True])
 @pytest.mark.parametrize("way", ["requests", "answers"])
 async def test_an_order_during_an_acquire_releases(way: str, lost: bool) -> None:
     """`lease take` and at once `lease release`: nothing acts, even if the answer to the acquire is lost."""
-    shared, reigns = Distant(), Reigns()
+    shared, leaderships = Distant(), Leaderships()
     gate: asyncio.Event = getattr(shared, way)
     gate.clear()
     shared.lose_answers = int(lost)
     leader = with_long_terms(shared)
-    task = asyncio.create_task(leader.run(reigns.lead))
+    task = asyncio.create_task(leader.run(leaderships.lead))
     await until(lambda: shared.under_way or shared.served, "the acquire")
     leader.let_go("root", 3600)
     gate.set()
     await until(lambda: shared.holder == "" and "tries again" in leader.reason, "the release")
-    assert not reigns.epochs
+    assert not leaderships.epochs
     leader.take("root", force=False)
-    await until(lambda: reigns.acting, "a term by a later order")
+    await until(lambda: leaderships.acting, "a term by a later order")
     task.cancel()
     await asyncio.wait([task])
 
 
 async def test_an_end_after_a_lost_answer_releases() -> None:
     """The last renewal was written, and its answer never arrived."""
-    shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
-    await until(lambda: reigns.acting, "the reign")
+    shared, leaderships = Distant(), Leaderships()
+    task = asyncio.create_task(with_long_terms(shared).run(leaderships.lead))
+    await until(lambda: leaderships.acting, "the leadership")
     shared.lose_answers = 1
     await until(lambda: not shared.lose_answers, "the renewal")
     await stopped(task)
@@ -148,9 +148,9 @@ async def test_an_end_after_a_lost_answer_releases() -> None:
 
 async def test_an_end_after_the_lost_answer_to_an_acquire_releases() -> None:
     """We are standby, as far as we know."""
-    shared, reigns = Distant(), Reigns()
+    shared, leaderships = Distant(), Leaderships()
     shared.lose_answers = 1
-    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
+    task = asyncio.create_task(with_long_terms(shared).run(leaderships.lead))
     await until(lambda: shared.record is not None, "the acquire")
     await stopped(task)
     await asyncio.wait([task])
@@ -159,11 +159,11 @@ async def test_an_end_after_the_lost_answer_to_an_acquire_releases() -> None:
 
 async def test_a_renewal_that_never_arrives_does_not_keep_it() -> None:
     """Its answer is waited for, but not for the whole time: then the current record is freed."""
-    shared, reigns = Distant(), Reigns()
+    shared, leaderships = Distant(), Leaderships()
     leader = with_long_terms(shared)
     leader._terms = LeaseTerms(ttl=60, renew_every=0.05, margin=0.5)
-    task = asyncio.create_task(leader.run(reigns.lead))
-    await until(lambda: reigns.acting, "the reign")
+    task = asyncio.create_task(leader.run(leaderships.lead))
+    await until(lambda: leaderships.acting, "the leadership")
     shared.requests.clear()
     await until(lambda: shared.under_way, "a renewal under way")
     await stopped(task)
@@ -178,9 +178,9 @@ async def test_a_renewal_that_never_arrives_does_not_keep_it() -> None:
 
 async def test_an_end_that_is_ordered_again_and_again_releases() -> None:
     """Each cancels the previous one's work."""
-    shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
-    await until(lambda: reigns.acting, "the reign")
+    shared, leaderships = Distant(), Leaderships()
+    task = asyncio.create_task(with_long_terms(shared).run(leaderships.lead))
+    await until(lambda: leaderships.acting, "the leadership")
     shared.answers.clear()
     served = shared.served
     await until(lambda: shared.served > served, "a renewal")
@@ -194,13 +194,13 @@ async def test_an_end_that_is_ordered_again_and_again_releases() -> None:
 
 async def test_the_release_is_tried_again() -> None:
     """A record that is unavailable for a moment, and an answer that is lost."""
-    shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
-    await until(lambda: reigns.acting, "the reign")
+    shared, leaderships = Distant(), Leaderships()
+    task = asyncio.create_task(with_long_terms(shared).run(leaderships.lead))
+    await until(lambda: leaderships.acting, "the leadership")
     shared.cut = True
     shared.lose_answers = 1
     await stopped(task)
-    await until(lambda: not reigns.acting, "the end of the reign")
+    await until(lambda: not leaderships.acting, "the end of the leadership")
     shared.cut = False
     await asyncio.wait([task])
     assert shared.holder == ""
@@ -209,9 +209,9 @@ async def test_the_release_is_tried_again() -> None:
 
 async def test_a_record_taken_by_another_holder_is_not_freed() -> None:
     """The pending renewal was refused: another holder's record is not freed."""
-    shared, reigns = Distant(), Reigns()
-    task = asyncio.create_task(with_long_terms(shared).run(reigns.lead))
-    await until(lambda: reigns.acting, "the reign")
+    shared, leaderships = Distant(), Leaderships()
+    task = asyncio.create_task(with_long_terms(shared).run(leaderships.lead))
+    await until(lambda: leaderships.acting, "the leadership")
     shared.requests.clear()
     await until(lambda: shared.under_way, "a renewal under way")
     thief = Record(holder="thief", nonce="t", epoch=9, ttl=60)
@@ -224,10 +224,10 @@ async def test_a_record_taken_by_another_holder_is_not_freed() -> None:
 
 async def test_a_standby_ends_at_once() -> None:
     """A standby whose record is unavailable has nothing to free, and does not wait for it."""
-    shared, reigns = Distant(), Reigns()
+    shared, leaderships = Distant(), Leaderships()
     await shared.write(Record(holder="other", nonce="o", epoch=1, ttl=600), None)
     leader = with_long_terms(shared)
-    task = asyncio.create_task(leader.run(reigns.lead))
+    task = asyncio.create_task(leader.run(leaderships.lead))
     await until(lambda: leader.holder == "other", "standing by")
     read = shared.read
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.machines import Known, machine
+from tests.flow.machines import FakeRegistry, machine
 from tests.support.small_world import World, a_world
 from tests.support.waiting import TIMEOUT, until
 from wad.core.errors import BadInput, Conflict, TimedOut, Unavailable
@@ -41,11 +41,11 @@ async def imported(world: World, sealed: bytes, secret: str = SECRET) -> Account
     return await moving.import_session(upload, secret)
 
 
-async def test_it_moves(tmp_path: Path, known: Known) -> None:
+async def test_it_moves(tmp_path: Path, known: FakeRegistry) -> None:
     """It runs where it was imported, and the old machine shows where it is."""
     async with machine(tmp_path, known, "a") as a:
         account = await a.connected()
-        await until(lambda: known.places, "that it is known")
+        await until(lambda: known.locations, "that it is known")
         sealed = await exported(a, account)
         assert account.status.state == "elsewhere"
         assert account.status.reason.startswith("its session was exported on 20")
@@ -54,14 +54,14 @@ async def test_it_moves(tmp_path: Path, known: Known) -> None:
         there = await imported(b, sealed)
         await until(lambda: there.status.state == "connected", "connected")
         assert (there.id, there.card.name) == (account.id, "shop")
-        assert known.places[there.id].instance == "b"
+        assert known.locations[there.id].instance == "b"
     async with machine(tmp_path, known, "a") as a:
         (account,) = a.accounts.all()
         assert account.status.state == "elsewhere"
         assert account.status.reason.startswith("its session is on b")
 
 
-async def test_the_other_machine_may_return(tmp_path: Path, known: Known) -> None:
+async def test_the_other_machine_may_return(tmp_path: Path, known: FakeRegistry) -> None:
     """Imported where it was exported, it runs there again."""
     async with machine(tmp_path, known, "a") as a:
         account = await a.connected()
@@ -125,11 +125,11 @@ async def test_a_wrong_secret_changes_nothing(tmp_path: Path) -> None:
         assert not world.accounts.all()
 
 
-async def test_session_locations_are_unavailable(tmp_path: Path, known: Known) -> None:
+async def test_session_locations_are_unavailable(tmp_path: Path, known: FakeRegistry) -> None:
     """The session is here, and does not run before the others can know; starting the account tries again."""
     async with machine(tmp_path, known, "a") as a:
         account = await a.connected()
-        await until(lambda: known.places, "that it is known")
+        await until(lambda: known.locations, "that it is known")
         sealed = await exported(a, account)
     async with machine(tmp_path, known, "b") as b:
         known.away = True
@@ -188,7 +188,7 @@ async def test_an_import_that_outlives_the_term_starts_nothing(
         go.set()
         with pytest.raises(TimedOut, match="the lease is gone"):
             await importing
-        assert [told.text for told in [*world.bus.history][seen:] if told.kind == "state"] == []
+        assert [event.text for event in [*world.bus.history][seen:] if event.kind == "state"] == []
         assert account.status.state == "passive"
         async with world.leading():
             await until(lambda: account.status.state == "connected", "connected")

@@ -188,7 +188,7 @@ async def test_new_messages_do_not_count_as_attempts(tmp_path: Path) -> None:
     """They wake the sender; a waiting chat is not tried because of that."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        world.worker(account).result = NotSent("who knows")
+        world.worker(account).result = NotSent("unknown reason")
         first = (await world.outbound.enqueue(account.id, BOB, Text("text 0"))).entry
         await refused(world, 1)
         for number in range(1, 9):
@@ -207,10 +207,14 @@ async def test_attempts_of_a_message_are_limited(
     monkeypatch.setattr(sender, "RETRY", 0.01)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        world.worker(account).result = NotSent("who knows")
+        world.worker(account).result = NotSent("unknown reason")
         first = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
         entry = await world.outbound.settled(first.id, timeout=TIMEOUT)
-        assert (entry.state, entry.error_code, entry.error) == ("failed", "not_sent", "who knows")
+        assert (entry.state, entry.error_code, entry.error) == (
+            "failed",
+            "not_sent",
+            "unknown reason",
+        )
 
 
 @pytest.mark.parametrize(("left", "state"), [(False, "delivered"), (True, "uncertain")])

@@ -1,4 +1,4 @@
-"""A spool that was cut, removed or exchanged: it is told until an operator has seen it, and no later row is skipped."""
+"""A spool that was cut, removed or exchanged: it is reported until an operator has seen it, and no later row is skipped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARTS = ("", "-wal", "-shm")
 
 
 def codes(account: Account) -> list[str]:
-    """The kinds of problems that it has now."""
+    """The codes of its current problems."""
     return [problem.code for problem in problems_of(account)]
 
 
@@ -41,7 +41,7 @@ async def running(directory: Path, boot: str) -> AsyncIterator[tuple[World, Acco
 
 
 async def receive(world: World, account: Account, *names: str) -> None:
-    """Messages of these ids come, and are recorded."""
+    """Messages with these ids arrive, and are recorded."""
     wanted = account.inbound.recorded + len(names)
     for name in names:
         world.worker(account).receive(BOB, name, wa_id=name)
@@ -57,7 +57,7 @@ async def stored(world: World, account: Account) -> list[str]:
 
 
 def remove(spool: Path) -> None:
-    """With all that belongs to it."""
+    """Delete a spool, with its journal files."""
     for part in PARTS:
         spool.with_name(spool.name + part).unlink(missing_ok=True)
 
@@ -96,7 +96,7 @@ def exchange(spool: Path) -> None:
 def test_when_rows_may_be_missing(
     recorded: tuple[str, int] | None, found: tuple[str, int], is_gap: bool
 ) -> None:
-    """Where another file, or an older one, lies in the place of the one that was recorded."""
+    """Where another file, or an older one, has replaced the one that was recorded."""
     known = None if recorded is None else Position(*recorded)
     assert bool(gap(known, Position(*found))) is is_gap
 
@@ -105,7 +105,7 @@ def test_when_rows_may_be_missing(
 
 
 @pytest.mark.parametrize("change", [remove, cut, exchange])
-async def test_another_file_is_told_and_read_from_its_first_row(
+async def test_another_file_is_reported_and_read_from_its_first_row(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     """Its rows have numbers that count as recorded, were they those of the old file."""
@@ -118,7 +118,9 @@ async def test_another_file_is_told_and_read_from_its_first_row(
         assert await stored(world, account) == ["A", "B", "C", "D", "E"]
 
 
-async def test_an_older_copy_is_told_and_no_row_of_it_is_skipped_or_doubled(tmp_path: Path) -> None:
+async def test_an_older_copy_is_reported_and_no_row_of_it_is_skipped_or_doubled(
+    tmp_path: Path,
+) -> None:
     """What the worker writes into it gets numbers that the store has recorded already."""
     kept = tmp_path / "kept.db"
     async with running(tmp_path, "one") as (world, account):
@@ -136,8 +138,8 @@ async def test_an_older_copy_is_told_and_no_row_of_it_is_skipped_or_doubled(tmp_
         assert await stored(world, account) == [*"ABCDEFGHI"]
 
 
-async def test_it_is_told_until_an_operator_has_seen_it(tmp_path: Path) -> None:
-    """Also after restarts; it stands in the quarantine, and dropping it is to have seen it."""
+async def test_it_is_reported_until_an_operator_has_seen_it(tmp_path: Path) -> None:
+    """Also after restarts; it is in quarantine, and the operator drops it there."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
     cut(account.account_dir.spool_db)
@@ -154,7 +156,7 @@ async def test_it_is_told_until_an_operator_has_seen_it(tmp_path: Path) -> None:
         assert codes(account) == []
 
 
-async def test_an_empty_spool_beside_its_log_is_set_aside_with_it(tmp_path: Path) -> None:
+async def test_an_empty_spool_with_a_log_is_set_aside_with_it(tmp_path: Path) -> None:
     """SQLite would delete the log, in which the newest rows are."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
@@ -173,21 +175,21 @@ async def test_an_empty_spool_beside_its_log_is_set_aside_with_it(tmp_path: Path
         assert await stored(world, account) == ["A", "B"]
 
 
-async def test_a_file_that_wad_sets_aside_itself_is_no_gap(tmp_path: Path) -> None:
-    """What is in the copy is told as such."""
+async def test_a_file_that_wad_sets_aside_itself_is_not_a_gap(tmp_path: Path) -> None:
+    """The damaged copy is reported as such."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
     remove(account.account_dir.spool_db)
-    account.account_dir.spool_db.write_bytes(b"this is no database" * 300)
+    account.account_dir.spool_db.write_bytes(b"not a database" * 300)
     for boot in ("two", "three"):
         async with running(tmp_path, boot) as (world, account):
-            await until(lambda: "set_aside" in codes(account), "the copy is told")
+            await until(lambda: "set_aside" in codes(account), "the copy is reported")
             await until(lambda: account.inbound.error == "", "the new one is read")
             assert "inbox_gap" not in codes(account)
 
 
 async def test_another_account_of_the_same_id_misses_nothing(tmp_path: Path) -> None:
-    """The spool of the one that was removed went with it."""
+    """The spool of the removed account was removed with it."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
         await world.accounts.remove(account.id)
@@ -232,7 +234,7 @@ async def test_a_refused_creation_leaves_the_cursor_of_the_account(tmp_path: Pat
 
 
 def replace(spool: Path) -> None:
-    """By a rename, as a restore does it."""
+    """Replace a spool by a rename, as a restore does."""
     new = spool.with_name("new.db")
     Spool.open(new).close()
     remove(spool)
@@ -240,16 +242,16 @@ def replace(spool: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [remove, replace])
-async def test_a_spool_that_is_taken_away_under_a_worker_loses_no_row(
+async def test_a_spool_that_is_removed_under_a_worker_loses_no_row(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
-    """What the worker writes goes into a file without a name: it is recorded, and the worker begins anew."""
+    """The worker writes to a file without a name: its rows are recorded, and the worker is replaced."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
         change(account.account_dir.spool_db)
         before = world.worker(account)
         before.receive(BOB, "B", wa_id="B")
-        await until(lambda: "inbox_gap" in codes(account), "it is told")
+        await until(lambda: "inbox_gap" in codes(account), "it is reported")
         await until(lambda: account.status.state == "connected", "connected")
         assert world.worker(account) is not before
         await receive(world, account, "C")
@@ -259,15 +261,16 @@ async def test_a_spool_that_is_taken_away_under_a_worker_loses_no_row(
         assert await stored(world, account) == ["A", "B", "C", "D"]
 
 
-async def test_a_spool_that_is_emptied_under_a_worker_is_told(tmp_path: Path) -> None:
-    """What comes after is recorded, and what was is."""
+async def test_a_spool_that_is_emptied_under_a_worker_is_reported(tmp_path: Path) -> None:
+    """Earlier and later messages are recorded."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
         with account.account_dir.spool_db.open("r+b") as file:
             file.truncate(0)
         account.inbound.wake()
         await until(
-            lambda: {"inbox_gap", "set_aside"} & {*codes(account)}, "it is told as one or the other"
+            lambda: {"inbox_gap", "set_aside"} & {*codes(account)},
+            "it is reported as one or the other",
         )
         await until(lambda: account.status.state == "connected", "connected")
         await until(lambda: account.inbound.error == "", "the spool is read")
@@ -275,14 +278,14 @@ async def test_a_spool_that_is_emptied_under_a_worker_is_told(tmp_path: Path) ->
         assert await stored(world, account) == ["A", "B"]
 
 
-async def test_a_stopped_accounts_spool_is_told_when_it_goes(tmp_path: Path) -> None:
-    """No worker runs: the daemon alone has it open."""
+async def test_a_stopped_accounts_spool_is_reported_when_it_is_removed(tmp_path: Path) -> None:
+    """No worker runs: only the daemon has it open."""
     async with running(tmp_path, "one") as (world, account):
         await receive(world, account, "A")
         await account.stop()
         remove(account.account_dir.spool_db)
         account.inbound.wake()
-        await until(lambda: "inbox_gap" in codes(account), "it is told")
+        await until(lambda: "inbox_gap" in codes(account), "it is reported")
 
 
 # --- any of these, in any order -------------------------------------------------------------------------
@@ -292,10 +295,10 @@ _STEPS = st.lists(st.sampled_from(["receive", "keep", "bring back", "cut", "remo
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=_STEPS)
-def test_whatever_is_done_to_the_file_later_messages_are_recorded_once(
+def test_later_messages_are_recorded_once_after_any_damage(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str]
 ) -> None:
-    """Between two runs each; and what was lost is told."""
+    """Each step is between two runs; lost messages are reported."""
     asyncio.run(_try(tmp_path_factory.mktemp("world"), steps))
 
 

@@ -73,7 +73,7 @@ async def test_a_refused_chat_delays_no_other(
     refusing = True
 
     async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
-        return NotSent("who knows") if refusing and to == BOB else None
+        return NotSent("unknown reason") if refusing and to == BOB else None
 
     monkeypatch.setattr(sender, "RETRY", 2.0)
     answer_with(monkeypatch, answer)
@@ -96,13 +96,13 @@ async def test_a_refused_chat_delays_no_other(
 async def test_a_pause_that_ends_while_the_store_is_asked_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The chat goes on at once, not at the next regular check of the outbox."""
+    """The chat continues at once, not at the next regular check of the outbox."""
     refused = False
 
     async def answer(worker: SimulatedWorker, to: Jid, content: Outgoing) -> SendResult | None:
         nonlocal refused
         first, refused = not refused, True
-        return NotSent("who knows") if first else None
+        return NotSent("unknown reason") if first else None
 
     monkeypatch.setattr(sender, "RETRY", 0.5)
     monkeypatch.setattr(sender, "CHECK_INTERVAL", 1000.0)
@@ -164,14 +164,14 @@ async def test_files_have_few_lanes_and_texts_their_own(
     answer_with(monkeypatch, answer)
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()
-        people = [Jid.of_phone(f"+155500001{number:02}") for number in range(20)]
-        pictures = [await queue(world, account, person, PICTURE) for person in people]
+        persons = [Jid.of_phone(f"+155500001{number:02}") for number in range(20)]
+        pictures = [await queue(world, account, person, PICTURE) for person in persons]
         assert (await settled(world, await queue(world, account, EVE, "hello"))).wa_id
         assert len(uploading) == sender.FILES
         gate.set()
         for entry in pictures:
             assert (await settled(world, entry)).wa_id
-        assert uploading == people
+        assert uploading == persons
 
 
 @pytest.mark.parametrize("kind", ["text", "file"])
@@ -400,7 +400,7 @@ async def test_after_any_error_every_message_ends_and_none_is_sent_twice(
         if healthy or dice.random() < 0.6:
             return None
         results: list[Any] = [
-            NotSent("who knows"),
+            NotSent("unknown reason"),
             NotSent("disk", unrelated=True),
             ValueError("ours"),
         ]

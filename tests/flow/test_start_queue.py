@@ -21,13 +21,13 @@ def nothing() -> None:
 
 async def test_a_few_start_at_once_in_order_of_arrival() -> None:
     """A freed turn goes to the longest-waiting account."""
-    turns, come = StartQueue(2), list[int]()
-    waiting = [turns.wait(lambda number=number: come.append(number)) for number in range(5)]  # type: ignore[misc]
-    assert come == [0, 1]
+    turns, started = StartQueue(2), list[int]()
+    waiting = [turns.wait(lambda number=number: started.append(number)) for number in range(5)]  # type: ignore[misc]
+    assert started == [0, 1]
     waiting[1].release()
     waiting[0].release()
     waiting[0].release()  # a second call frees nothing
-    assert come == [0, 1, 2, 3]
+    assert started == [0, 1, 2, 3]
     assert turns.waiting == 1
 
 
@@ -59,7 +59,7 @@ async def test_a_start_without_a_report_loses_its_turn() -> None:
 
 @given(st.lists(st.integers(0, 30), max_size=80), st.integers(1, 5))
 def test_no_waiting_turn_is_lost(acts: list[int], width: int) -> None:
-    """In any order: never more than the width, and nobody waits while there is a free turn."""
+    """In any order: never more than the width, and none waits while a turn is free."""
 
     async def go() -> None:
         turns, all_of_them = StartQueue(width, hold=3600), list[Turn]()
@@ -109,7 +109,7 @@ async def test_work_cancelled_before_its_turn_is_not_run() -> None:
 
 
 async def test_work_without_a_caller_is_done() -> None:
-    """And its error does not end the thread."""
+    """Its error does not end the thread."""
     threads, done = ThreadPool("test", 1), list[int]()
     threads.post(lambda: 1 // 0)
     threads.post(done.append, 1)

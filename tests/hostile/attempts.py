@@ -52,8 +52,8 @@ Attempt = Callable[[Targets], object]
 
 
 def _call(on_x86: int, elsewhere: int, *arguments: object) -> int:
-    words = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-    found = int(_libc.syscall(ctypes.c_long(on_x86 if _X86 else elsewhere), *words))
+    values = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
+    found = int(_libc.syscall(ctypes.c_long(on_x86 if _X86 else elsewhere), *values))
     if found < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return found
@@ -286,8 +286,8 @@ ON_A_PROCESS: dict[str, Callable[[int], object]] = {
 }  # fmt: skip
 
 
-def _on(whom: str, attempt: Callable[[int], object], targets: Targets) -> None:
-    attempt(getattr(targets, whom))
+def _on(target: str, attempt: Callable[[int], object], targets: Targets) -> None:
+    attempt(getattr(targets, target))
 
 
 ATTEMPTS: dict[str, Attempt] = {
@@ -316,7 +316,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "make a file to send": lambda t: _make(
         f"{t.media}/x", lambda path: _open(path, os.O_CREAT | os.O_WRONLY), os.unlink
     ),
-    "be told of files to send": lambda t: _watch(t.media),
+    "watch the files to send": lambda t: _watch(t.media),
     "read /etc/passwd": lambda t: _open("/etc/passwd"),
     "read /etc/wad": lambda t: os.listdir("/etc"),
     "make a file in /tmp": lambda t: _make(
@@ -341,12 +341,12 @@ ATTEMPTS: dict[str, Attempt] = {
     "make our own files public": lambda t: os.chmod(t.account_dir, 0o777),
     # --- other processes
     **{
-        f"{what} the {whom}": partial(_on, whom, attempt)
-        for whom in ("daemon", "sibling")
+        f"{what} the {target}": partial(_on, target, attempt)
+        for target in ("daemon", "sibling")
         for what, attempt in ON_A_PROCESS.items()
     },
     "signal the own group": lambda t: os.kill(0, 0),
-    "signal everybody": lambda t: os.kill(-1, 0),
+    "signal all processes": lambda t: os.kill(-1, 0),
     "kill a sibling's control group": lambda t: _open(f"{t.group}/cgroup.kill", os.O_WRONLY),
     "freeze a sibling's control group": lambda t: _open(f"{t.group}/cgroup.freeze", os.O_WRONLY),
     "outlive the daemon": _outlive,
@@ -361,8 +361,8 @@ ATTEMPTS: dict[str, Attempt] = {
     # --- sockets
     "connect to the control socket": lambda t: _unix(t.control),
     "connect to the control socket by a pair": lambda t: _by_pair(t.control),
-    "tell the service manager": lambda t: _unix(t.notify, socket.SOCK_DGRAM),
-    "tell the service manager by a pair": lambda t: _by_pair(t.notify),
+    "notify the service manager": lambda t: _unix(t.notify, socket.SOCK_DGRAM),
+    "notify the service manager by a pair": lambda t: _by_pair(t.notify),
     "netlink": lambda t: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),
     "raw sockets": lambda t: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).close(),
     "listen": _listen,

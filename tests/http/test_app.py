@@ -1,4 +1,4 @@
-"""What the HTTP process answers, through its own server on a free port, asked in raw bytes."""
+"""The answers of the HTTP process, through its own server on a free port, to requests in raw bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Answer:
 
 
 async def exchange(port: int, request: bytes, host: str = "127.0.0.1") -> bytes:
-    """All bytes that come back until the server closes."""
+    """All bytes that are received until the server closes."""
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(request)
     data = await reader.read()
@@ -66,7 +66,7 @@ async def port(daemon: FakeDaemon) -> AsyncIterator[int]:
     "path", ["/health", "/healthz", "/ready", "/readyz", "/diag", "/api/status/dashboard"]
 )
 async def test_a_probe_is_answered(port: int, path: str) -> None:
-    """200 and a JSON document that nobody may keep."""
+    """200 and a JSON document that must not be cached."""
     answer = await ask(port, path)
     assert answer.status == 200
     assert "2023-11-14T22:13:20.000Z" in answer.body.decode()
@@ -75,32 +75,32 @@ async def test_a_probe_is_answered(port: int, path: str) -> None:
 
 
 async def test_a_query_is_ignored(port: int) -> None:
-    """Probes like to add one against caches."""
+    """Some probes add one against caches."""
     assert (await ask(port, "/healthz?t=1")).status == 200
 
 
 async def test_unwritable_sessions_are_503(daemon: FakeDaemon, port: int) -> None:
-    """The one thing that makes a probe fail, with the whole document."""
+    """The only condition that makes a probe fail, with the whole document."""
     daemon.sessions_writable = False
     answer = await ask(port, "/health")
     assert (answer.status, answer.document["sessions_dir_writable"]) == (503, False)
 
 
 async def test_passive_is_200(daemon: FakeDaemon, port: int) -> None:
-    """A standby is well."""
+    """A standby is healthy."""
     daemon.leader.valid = None
     assert (await ask(port, "/health")).status == 200
 
 
 async def test_not_ready_is_200(daemon: FakeDaemon, port: int) -> None:
-    """As in the reference, the document says it and not the status."""
+    """As in the reference, the document shows it, not the status."""
     daemon.leader.valid = None
     answer = await ask(port, "/ready")
     assert (answer.status, answer.document["ready"]) == (200, False)
 
 
 async def test_passive_is_not_ready_for_a_balancer(daemon: FakeDaemon, port: int) -> None:
-    """The one probe whose status says who acts."""
+    """The only probe whose status depends on the lease."""
     daemon.leader.valid = None
     assert (await ask(port, "/readyz")).status == 503
 
@@ -118,21 +118,21 @@ async def test_the_dashboard_names_where_it_was_asked(port: int) -> None:
 
 
 async def test_metrics_are_text(port: int) -> None:
-    """In the format and with the type that a scraper asks for."""
+    """In the format and with the type that a scraper requests."""
     answer = await ask(port, "/metrics")
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "wad_lease_active 1.0\n" in answer.body.decode()
 
 
-async def test_a_request_id_comes_back(port: int) -> None:
-    """So that a caller finds its question in a log."""
+async def test_a_request_id_is_returned(port: int) -> None:
+    """So that a caller finds its request in a log."""
     answer = await ask(port, "/health", headers="X-Request-Id: abc-1\r\n")
     assert answer.document["requestId"] == "abc-1"
 
 
 async def test_a_request_id_is_cleaned(port: int) -> None:
-    """It is bounded, and holds nothing that a log or a page would take for its own."""
+    """It is bounded, and has no characters that a log or a page would interpret."""
     answer = await ask(port, "/health", headers=f"X-Request-Id: <a\xe9 {'x' * 500}\r\n")
     assert answer.document["requestId"] == "a" + "x" * 127
 
@@ -145,7 +145,7 @@ async def test_head_has_no_body(port: int) -> None:
 
 
 async def test_head_is_answered_at_once(port: int) -> None:
-    """Also on a connection that stays open, and not only by its end."""
+    """Also on a connection that stays open, not only when it ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for _ in range(2):
         writer.write(b"HEAD /healthz HTTP/1.1\r\nHost: wad\r\n\r\n")
@@ -166,35 +166,35 @@ async def test_other_paths_are_404(port: int) -> None:
 
 
 async def test_other_methods_are_405(port: int) -> None:
-    """With the methods that would be answered."""
+    """With the allowed methods."""
     answer = await ask(port, "/health", "POST", "Content-Length: 0\r\n")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
     assert answer.document["error"] == "method_not_allowed"
 
 
 async def test_a_body_is_not_read(port: int) -> None:
-    """A request with a body is answered, too."""
+    """A request with a body is answered as well."""
     answer = await ask(port, "/healthz", headers="Content-Length: 5\r\n\r\nhello")
     assert answer.status == 200
 
 
-async def test_it_does_not_say_what_it_runs_on(port: int) -> None:
+async def test_the_software_is_not_named(port: int) -> None:
     """No Server header."""
     assert "server" not in (await ask(port, "/health")).headers
 
 
 async def test_one_connection_many_requests(port: int) -> None:
-    """Requests that come together are answered in order."""
+    """Requests that arrive together are answered in order."""
     one = b"GET /healthz HTTP/1.1\r\nHost: wad\r\n\r\n"
     last = b"GET /nothing HTTP/1.1\r\nHost: wad\r\nConnection: close\r\n\r\n"
     data = await exchange(port, one + one.replace(b"GET", b"HEAD") + one + last)
     assert [part[:3] for part in data.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"200", b"404"]
 
 
-async def test_a_fault_of_ours_is_500(
+async def test_an_internal_error_is_500(
     daemon: FakeDaemon, port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Logged and counted; the answer has a reference and no insides."""
+    """It is logged and counted; the answer has a reference and no internals."""
     daemon.accounts = None
     with caplog.at_level(logging.ERROR):
         answer = await ask(port, "/health")
@@ -205,7 +205,7 @@ async def test_a_fault_of_ours_is_500(
 
 
 async def test_garbage_is_400(port: int) -> None:
-    """What is no HTTP is refused, and the server goes on."""
+    """Anything but HTTP is refused, and the server continues."""
     refusal = await exchange(port, b"\x00\x01\x02\r\n\r\n")
     assert refusal.startswith(b"HTTP/1.1 400")
     assert json.loads(refusal.partition(b"\r\n\r\n")[2])["error"] == "bad_input"
@@ -213,7 +213,7 @@ async def test_garbage_is_400(port: int) -> None:
 
 
 async def test_no_access_log(port: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Probes come every second; nobody wants to read of each."""
+    """Probes arrive every second; a line for each would flood the log."""
     with caplog.at_level(logging.DEBUG):
         await ask(port, "/health")
     assert "/health" not in caplog.text
@@ -229,7 +229,7 @@ async def test_a_socket_that_is_bound_already(daemon: FakeDaemon) -> None:
 
 
 async def test_the_end_closes_idle_connections(daemon: FakeDaemon) -> None:
-    """A probe that keeps its connection does not hold up the end."""
+    """A probe that keeps its connection does not delay the end."""
     async with serve_http(daemon, "127.0.0.1", 0) as bound:
         reader, writer = await asyncio.open_connection("127.0.0.1", bound)
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: wad\r\n\r\n")
@@ -240,7 +240,7 @@ async def test_the_end_closes_idle_connections(daemon: FakeDaemon) -> None:
 
 
 async def test_the_port_is_free_afterwards(daemon: FakeDaemon) -> None:
-    """The next daemon can have it at once."""
+    """The next daemon can bind it at once."""
     async with serve_http(daemon, "127.0.0.1", 0) as bound:
         await ask(bound, "/healthz")
     async with serve_http(daemon, "127.0.0.1", bound) as again:
@@ -248,7 +248,7 @@ async def test_the_port_is_free_afterwards(daemon: FakeDaemon) -> None:
 
 
 async def test_an_error_in_the_block_passes(daemon: FakeDaemon) -> None:
-    """The block's own error comes out as it is."""
+    """The block's own error is raised unchanged."""
     with pytest.raises(ZeroDivisionError):
         async with serve_http(daemon, "127.0.0.1", 0):
             raise ZeroDivisionError

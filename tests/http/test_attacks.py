@@ -1,4 +1,4 @@
-"""What strangers without a token try: to take memory, places, time or the log from everybody else."""
+"""Attacks of strangers without a token: on memory, connection slots, time and the log."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def grows_by_at_most(most: int) -> Iterator[Callable[[], None]]:
 
 @asynccontextmanager
 async def clients(served: Served, count: int, receive: int = 0) -> AsyncIterator[list[Client]]:
-    """So many connections."""
+    """This number of connections."""
     held = [await served.connect(receive) for _ in range(count)]
     try:
         yield held
@@ -54,7 +54,7 @@ async def clients(served: Served, count: int, receive: int = 0) -> AsyncIterator
 
 
 async def pour(served: Served, begin: bytes, piece: bytes, total: int) -> int:
-    """Send pieces until the server hangs up, or so many bytes were sent; how many it took."""
+    """Send pieces until the server hangs up, or this number of bytes was sent; the number that it accepted."""
     _, writer = await served.connect()
     sent = 0
     with suppress(ConnectionError):
@@ -93,16 +93,16 @@ KB64 = b"a" * (64 << 10)
         (GET + b"X", KB64),
     ],
 )
-async def test_what_never_ends_is_cut_off(begin: bytes, piece: bytes) -> None:
-    """Heads, lines, trailers, bodies of whom nobody listens to, and what comes after the last answer."""
+async def test_endless_data_is_cut_off(begin: bytes, piece: bytes) -> None:
+    """Heads, lines, trailers, bodies that are not read, and data after the last answer."""
     async with a_server() as served:
         with grows_by_at_most(2 << 20):
             assert await pour(served, begin, piece, 64 << 20) < 16 << 20
         assert await served.probe() == 200
 
 
-async def test_empty_lines_for_ever() -> None:
-    """They are no request, and have its deadline."""
+async def test_endless_empty_lines() -> None:
+    """They are not a request, and have the deadline of one."""
     async with a_server(HttpLimits(head=0.2)) as served:
         with grows_by_at_most(1 << 20):
             reader, writer = await served.connect()
@@ -116,8 +116,8 @@ async def test_empty_lines_for_ever() -> None:
 
 
 @pytest.mark.parametrize("request_", [GET, LARGE, LARGE.replace(b"GET", b"HEAD")])
-async def test_pipelines_that_nobody_reads_take_no_memory(request_: bytes) -> None:
-    """Of many requests in one piece one is looked at."""
+async def test_pipelines_with_unread_answers_take_no_memory(request_: bytes) -> None:
+    """Of many requests in one piece only the first is parsed."""
     async with a_server() as served, clients(served, 12, receive=2048) as held:
         with grows_by_at_most(5 << 20) as check:
             for _, writer in held:
@@ -126,29 +126,29 @@ async def test_pipelines_that_nobody_reads_take_no_memory(request_: bytes) -> No
             for _ in range(5):
                 assert await served.probe() == 200
                 check()
-        assert served.places.unsent < 12 * 120_000
+        assert served.slots.unsent < 12 * 120_000
 
 
-async def test_answers_that_nobody_takes_are_bounded_together() -> None:
-    """Whoever lets most wait is cut off."""
+async def test_unread_answers_are_bounded_together() -> None:
+    """The client with the most unread bytes is cut off."""
     async with (
         a_server(HttpLimits(unsent_bytes=3 << 20)) as served,
         clients(served, 20, receive=2048) as held,
     ):
         for _, writer in held:
             writer.write(b"GET /large?size=1000000 HTTP/1.1\r\n" + HOST + b"\r\n")
-        await until(lambda: served.places.counters.displaced >= 10)
-        assert served.places.unsent <= 3 << 20
+        await until(lambda: served.slots.counters.displaced >= 10)
+        assert served.slots.unsent <= 3 << 20
         assert await served.probe() == 200
 
 
-# --- places ---------------------------------------------------------------------------------------
+# --- slots ----------------------------------------------------------------------------------------
 
 CROWD = HttpLimits(connections=20, reserve=4)
 
 
 async def everyone(held: list[Client], data: bytes, then: bytes = b"") -> None:
-    """All send the one, and when they have read something the other."""
+    """All send the first data, and the other data once they have read something."""
     for _, writer in held:
         writer.write(data)
     for reader, writer in held:
@@ -178,8 +178,8 @@ async def everyone(held: list[Client], data: bytes, then: bytes = b"") -> None:
         (b"garbage\r\n\r\n", b""),
     ],
 )
-async def test_nobody_keeps_all_places(data: bytes, then: bytes) -> None:
-    """Another client is answered, whatever it asks, long before a deadline."""
+async def test_no_client_keeps_all_slots(data: bytes, then: bytes) -> None:
+    """Another client is answered, whatever it requests, long before a deadline."""
     async with a_server(CROWD) as served, clients(served, 24, receive=2048) as held:
         await everyone(held, data, then)
         async with asyncio.timeout(TIMEOUT):
@@ -191,12 +191,12 @@ async def test_nobody_keeps_all_places(data: bytes, then: bytes) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_who_is_being_answered_keeps_its_place() -> None:
-    """Others are told to come again, and probes are answered."""
+async def test_a_client_that_is_being_answered_keeps_its_slot() -> None:
+    """Others get 503 with Retry-After, and probes are answered."""
     async with a_server(CROWD) as served:
         async with clients(served, 20) as held:
             await everyone(held, b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            await until(lambda: served.places.taken == 20)
+            await until(lambda: served.slots.taken == 20)
             assert await served.probe() == 200
             (busy,) = await served.ask(LARGE)
             assert (busy.status, busy.headers["retry-after"]) == (503, "1")
@@ -207,12 +207,12 @@ async def test_who_is_being_answered_keeps_its_place() -> None:
             for reader, _ in held:
                 async with asyncio.timeout(TIMEOUT):
                     assert answers(await reader.read())[0].status == 200
-        await until(lambda: served.places.taken == 0)
-        assert served.places.counters.displaced == 0
+        await until(lambda: served.slots.taken == 0)
+        assert served.slots.counters.displaced == 0
 
 
 async def test_silence_in_the_reserve_is_short() -> None:
-    """Whoever comes there asks at once or goes."""
+    """A client there sends a request at once or is disconnected."""
     async with (
         a_server(HttpLimits(connections=1, reserve=2, short_head=0.1)) as served,
         clients(served, 1) as held,
@@ -223,15 +223,15 @@ async def test_silence_in_the_reserve_is_short() -> None:
         assert await served.probe() == 200
 
 
-async def test_a_crowd_in_the_reserve_too() -> None:
-    """There is no third; a probe still gets through."""
+async def test_many_clients_in_the_reserve() -> None:
+    """The reserve is full; a probe is still answered."""
     async with a_server(CROWD) as served:
         async with clients(served, 20) as held:
             await everyone(held, b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-            await until(lambda: served.places.taken == 20)
+            await until(lambda: served.slots.taken == 20)
             async with clients(served, 30):
                 assert await served.probe() == 200
-        assert len(served.places.clients) <= 24
+        assert len(served.slots.clients) <= 24
 
 
 # --- the log --------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ async def test_a_crowd_in_the_reserve_too() -> None:
     ],
 )
 async def test_a_flood_does_not_fill_the_log(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """A hundred of them are a few lines."""
+    """A hundred of them cause a few lines."""
     with caplog.at_level(logging.DEBUG):
         async with a_server() as served:
             for _ in range(100):
@@ -258,11 +258,11 @@ async def test_a_flood_does_not_fill_the_log(data: bytes, caplog: pytest.LogCapt
 
 
 async def test_a_flood_of_refusals_is_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """The lines that were not written are said."""
+    """The number of suppressed lines is logged."""
     with caplog.at_level(logging.INFO):
         async with a_server() as served:
             for _ in range(30):
                 await served.exchange(b"garbage\r\n\r\n")
-            assert served.places.counters.refused == 30
+            assert served.slots.counters.refused == 30
             await until(lambda: any("suppressed" in message for message in caplog.messages))
     assert connection.log.filters == []

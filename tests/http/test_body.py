@@ -1,4 +1,4 @@
-"""Where the body of a request ends."""
+"""The end of a request's body."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIMITS = HttpLimits(body_bytes=1 << 20)
 
 
 def taken(body: Body, data: bytes, cuts: list[int]) -> tuple[bytes, bytes]:
-    """What it takes of data that comes in pieces, and what it leaves."""
+    """The bytes that it takes from data in pieces, and those that it leaves."""
     seen, left, at = b"", b"", 0
     for cut in [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]:
         piece, rest = body.take(data[at:cut]) if not body.done else (b"", data[at:cut])
@@ -27,7 +27,7 @@ CUTS = st.lists(st.integers(0, 5000), max_size=6)
 
 @given(st.binary(min_size=1, max_size=50), st.binary(max_size=50), CUTS)
 def test_a_counted_body(body: bytes, rest: bytes, cuts: list[int]) -> None:
-    """It ends after its bytes, however they come."""
+    """It ends after its bytes, in whatever pieces they arrive."""
     counted = FixedLength(len(body), LIMITS)
     assert taken(counted, body + rest, cuts) == (body, rest)
     assert counted.done
@@ -77,15 +77,15 @@ def test_a_chunked_body(
         b"1;%s\r\na\r\n" % (b"x" * 900) * 30,
     ],
 )
-def test_what_is_no_chunk(data: bytes) -> None:
-    """Refused as soon as it is clear, without an end of line to wait for."""
+def test_invalid_chunks(data: bytes) -> None:
+    """Refused as soon as it is clear, before the end of the line."""
     with pytest.raises(RefusedRequest) as caught:
         Chunked(LIMITS).take(data)
     assert caught.value.status == 400
 
 
 def test_chunks_over_the_limit() -> None:
-    """Their sizes are added before their bytes come."""
+    """Their sizes are added before their bytes arrive."""
     chunked = Chunked(LIMITS)
     chunked.take(b"80000\r\n" + b"a" * 0x80000 + b"\r\n")
     with pytest.raises(RefusedRequest) as caught:
@@ -93,15 +93,15 @@ def test_chunks_over_the_limit() -> None:
     assert caught.value.status == 413
 
 
-def test_many_small_chunks_are_taken() -> None:
-    """Somebody who types is no attack."""
+def test_many_small_chunks_are_accepted() -> None:
+    """Typed input is not an attack."""
     chunked = Chunked(LIMITS)
     chunked.take(b"1\r\na\r\n" * 20_000 + b"0\r\n\r\n")
     assert chunked.done
 
 
-def test_what_is_short() -> None:
-    """The rest of a body that may be read for the next request's sake."""
+def test_a_short_rest() -> None:
+    """The rest of a body that may be read to reach the next request."""
     long, short = (FixedLength(LIMITS.rest_bytes + more, LIMITS) for more in (1, 0))
     assert (long.short, short.short, Chunked(LIMITS).short) == (False, True, False)
     long.take(b"a")

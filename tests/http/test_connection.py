@@ -1,4 +1,4 @@
-"""One connection of the HTTP server: what is answered, in which order, and what ends it."""
+"""One connection of the HTTP server: its answers, their order, and its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAST = b"GET /healthz HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n"
 QUICK = HttpLimits(
     idle=0.1, head=0.1, body=0.1, write=0.1, rest=0.1, linger=0.1, half_closed=0.1, short_head=0.1
 )
-"""Deadlines that are over soon."""
+"""Short deadlines."""
 
 
 def post(path: bytes, body: bytes, headers: bytes = b"") -> bytes:
@@ -42,7 +42,7 @@ async def served() -> AsyncIterator[Served]:
     """With the usual limits."""
     async with a_server() as server:
         yield server
-        assert server.places.counters.disagreements == 0
+        assert server.slots.counters.disagreements == 0
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def quick() -> AsyncIterator[Served]:
 # --- requests -------------------------------------------------------------------------------------
 
 
-async def test_requests_that_come_together_are_answered_in_order(served: Served) -> None:
+async def test_requests_that_arrive_together_are_answered_in_order(served: Served) -> None:
     """One after the other, with bodies of both kinds between them."""
     found = await served.ask(
         GET + post(b"/echo", b"abc") + chunked(b"/echo", b"de", b"fgh") + b"0\r\n\r\n" + GET + LAST
@@ -65,20 +65,20 @@ async def test_requests_that_come_together_are_answered_in_order(served: Served)
 
 
 async def test_a_thousand_requests_together_are_answered(served: Served) -> None:
-    """Whoever reads the answers may send as many as it likes."""
+    """A client that reads the answers may send any number of requests."""
     found = await served.ask(GET * 1000 + LAST)
     assert [each.status for each in found] == [200] * 1001
 
 
 async def test_a_request_in_single_bytes(served: Served) -> None:
-    """It is the same request."""
+    """It is answered like a request in one piece."""
     data = b"\r\n\r\n" + post(b"/echo", b"hello", CLOSE)
     (found,) = await served.ask(*(data[at : at + 1] for at in range(len(data))))
     assert found.document["sha256"] == hashlib.sha256(b"hello").hexdigest()
 
 
-async def test_trailers_are_no_headers(served: Served) -> None:
-    """They are read and dropped, and the next request is found behind them."""
+async def test_trailers_are_not_headers(served: Served) -> None:
+    """They are read and dropped, and the next request is found after them."""
     trailers = b"0\r\nAuthorization: Bearer x\r\nHost: evil\r\n\r\n"
     found = await served.ask(chunked(b"/echo", b"abc") + trailers + LAST)
     assert [each.status for each in found] == [200, 200]
@@ -106,8 +106,8 @@ async def test_trailers_are_no_headers(served: Served) -> None:
         chunked(b"/echo") + b"5\nhello\r\n0\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_400(served: Served, head: bytes) -> None:
-    """In JSON, at once, and nothing behind it is read as a request."""
+async def test_invalid_http_is_400(served: Served, head: bytes) -> None:
+    """In JSON, at once, and nothing after it is read as a request."""
     found = await served.ask(head + LAST)
     assert [each.status for each in found] == [400]
     assert found[0].document["success"] is False
@@ -129,7 +129,7 @@ async def test_what_is_no_http_is_400(served: Served, head: bytes) -> None:
         (chunked(b"/echo") + b"fffffffffff\r\n", 413),
     ],
 )
-async def test_what_is_too_large(served: Served, head: bytes, status: int) -> None:
+async def test_a_request_that_is_too_large(served: Served, head: bytes, status: int) -> None:
     """Refused as soon as it is known, in JSON."""
     (found,) = await served.ask(head)
     assert found.status == status
@@ -137,8 +137,8 @@ async def test_what_is_too_large(served: Served, head: bytes, status: int) -> No
 
 
 @pytest.mark.parametrize("protocol", [b"websocket", b"h2c", b"TLS/1.0"])
-async def test_no_other_protocol_is_spoken(served: Served, protocol: bytes) -> None:
-    """The request is answered as if nothing had been offered, with its body, and so is the next one."""
+async def test_no_upgrade_to_another_protocol(served: Served, protocol: bytes) -> None:
+    """The request is answered as if it had not offered another protocol, and so is the next one."""
     more = (
         b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\nSec-WebSocket-Key: x\r\n" % protocol
     )
@@ -148,7 +148,7 @@ async def test_no_other_protocol_is_spoken(served: Served, protocol: bytes) -> N
 
 
 async def test_a_failure_of_the_application_is_500(served: Served) -> None:
-    """In JSON, and the server goes on."""
+    """In JSON, and the server continues."""
     (found,) = await served.ask(b"GET /fail HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
     assert found.status == 500
     assert await served.probe() == 200
@@ -159,8 +159,8 @@ async def test_a_failure_of_the_application_is_500(served: Served) -> None:
 EXPECT = b"Expect: 100-continue\r\n"
 
 
-async def test_continue_is_said_at_once(served: Served) -> None:
-    """Before a byte of the body came, and once."""
+async def test_continue_is_sent_at_once(served: Served) -> None:
+    """Before a byte of the body has arrived, and once."""
     reader, writer = await served.connect()
     data = post(b"/echo", b"abc", EXPECT + CLOSE)
     writer.write(data[:-3])
@@ -172,21 +172,21 @@ async def test_continue_is_said_at_once(served: Served) -> None:
     writer.close()
 
 
-async def test_continue_is_said_once(served: Served) -> None:
-    """However often it is asked for, and whoever reads on."""
+async def test_continue_is_sent_once(served: Served) -> None:
+    """However often it is requested, and whichever reader continues."""
     found = await served.exchange(post(b"/echo", b"a" * 100_000, EXPECT + EXPECT + CLOSE))
     assert found.count(b"HTTP/1.1 100") == 1
     assert found.count(b"HTTP/1.1 200") == 1
 
 
-async def test_nobody_is_told_to_continue_for_nothing(served: Served) -> None:
-    """Who is refused before the body gets one answer, and the body is not waited for."""
+async def test_a_refused_request_gets_no_continue(served: Served) -> None:
+    """A client that is refused before the body gets one answer, without a wait for the body."""
     (found,) = await served.ask(post(b"/refuse", b"abc", EXPECT)[:-3])
     assert (found.status, found.headers["connection"]) == (401, "close")
 
 
-async def test_http_1_0_knows_no_continue(served: Served) -> None:
-    """It gets its answer only."""
+async def test_http_1_0_gets_no_continue(served: Served) -> None:
+    """It gets only its answer."""
     data = post(b"/echo", b"abc", EXPECT).replace(b"HTTP/1.1", b"HTTP/1.0")
     assert (await served.exchange(data)).startswith(b"HTTP/1.1 200")
 
@@ -195,7 +195,7 @@ async def test_http_1_0_knows_no_continue(served: Served) -> None:
 
 
 async def test_a_small_rest_is_read(served: Served) -> None:
-    """An answer before the body came does not cost the connection."""
+    """An answer before the end of the body does not end the connection."""
     reader, writer = await served.connect()
     data = post(b"/refuse", b"abc")
     async with asyncio.timeout(TIMEOUT):
@@ -210,14 +210,14 @@ async def test_a_small_rest_is_read(served: Served) -> None:
 
 @pytest.mark.parametrize("data", [post(b"/refuse", b"a" * (1 << 20)), chunked(b"/refuse", b"abc")])
 async def test_a_large_rest_is_not_read(served: Served, data: bytes) -> None:
-    """The answer says that it ends, and the connection does."""
+    """The answer announces the end of the connection, and it ends."""
     found = await served.ask(data[: 1 << 16])
     assert [each.status for each in found] == [401]
     assert found[0].headers["connection"] == "close"
 
 
-async def test_who_goes_on_sending_gets_the_answer(served: Served) -> None:
-    """A reset would take it away from a client that sends before it reads."""
+async def test_a_client_that_continues_to_send_gets_the_answer(served: Served) -> None:
+    """A reset would lose it for a client that sends before it reads."""
     reader, writer = await served.connect()
     writer.write(post(b"/refuse", b"a" * (200 << 10)))
     async with asyncio.timeout(TIMEOUT):
@@ -226,7 +226,7 @@ async def test_who_goes_on_sending_gets_the_answer(served: Served) -> None:
 
 
 async def test_it_is_not_read_for_long() -> None:
-    """So many bytes, and then no more."""
+    """Up to a number of bytes, and then no more."""
     async with a_server(HttpLimits(linger=TIMEOUT * 10)) as served:
         _, writer = await served.connect()
         writer.write(chunked(b"/refuse"))
@@ -242,7 +242,7 @@ async def test_it_is_not_read_for_long() -> None:
         writer.close()
 
 
-async def test_who_closes_its_side_gets_its_answers(served: Served) -> None:
+async def test_a_client_that_closes_its_side_gets_its_answers(served: Served) -> None:
     """All of them, as a pipe through netcat does."""
     served.app.go_on.set()
     wait = b"GET /wait HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -250,8 +250,8 @@ async def test_who_closes_its_side_gets_its_answers(served: Served) -> None:
     assert [each.status for each in found] == [200, 200, 200]
 
 
-async def test_who_has_gone_is_told_to_the_application(quick: Served) -> None:
-    """Though a closed side may be half of a connection only."""
+async def test_the_application_learns_that_a_client_has_gone(quick: Served) -> None:
+    """Although a closed side may be only half of a connection."""
     _, writer = await quick.connect()
     writer.write(b"GET /patient HTTP/1.1\r\n" + HOST + b"\r\n")
     async with asyncio.timeout(TIMEOUT):
@@ -263,8 +263,8 @@ async def test_who_has_gone_is_told_to_the_application(quick: Served) -> None:
 # --- deadlines ------------------------------------------------------------------------------------
 
 
-async def test_who_asks_nothing_is_not_waited_for(quick: Served) -> None:
-    """The connection ends without a word."""
+async def test_a_client_without_a_request_is_disconnected(quick: Served) -> None:
+    """The connection ends without an answer."""
     assert await quick.exchange() == b""
     assert (await quick.ask(GET))[0].status == 200
 
@@ -279,13 +279,13 @@ async def test_a_head_that_does_not_end_is_408(quick: Served, before: bytes) -> 
 
 @pytest.mark.parametrize("data", [post(b"/echo", b"abc")[:-1], chunked(b"/echo", b"abc")])
 async def test_a_body_that_does_not_end_is_408(quick: Served, data: bytes) -> None:
-    """The application is told that its client has gone."""
+    """The application gets a disconnect."""
     (found,) = await quick.ask(data)
     assert found.status == 408
 
 
-async def test_a_body_that_comes_too_slowly_is_408() -> None:
-    """Single bytes keep no place."""
+async def test_a_body_that_arrives_too_slowly_is_408() -> None:
+    """Single bytes do not keep a slot."""
     async with a_server(HttpLimits(body=0.2, rate=1000)) as served:
         reader, writer = await served.connect()
         writer.write(post(b"/echo", b"a" * 1000)[:-1000])
@@ -298,8 +298,8 @@ async def test_a_body_that_comes_too_slowly_is_408() -> None:
         writer.close()
 
 
-async def test_a_body_that_comes_quickly_may_take_its_time() -> None:
-    """Each part of it prolongs the deadline."""
+async def test_a_large_body_that_arrives_steadily_is_read() -> None:
+    """Each part of it extends the deadline."""
     async with a_server(HttpLimits(body=0.3, rate=10)) as served:
         served.app.go_on.set()
         data = post(b"/echo", b"a" * 40, CLOSE)
@@ -314,7 +314,7 @@ async def test_a_body_that_comes_quickly_may_take_its_time() -> None:
 
 
 async def test_a_whole_request_has_a_deadline() -> None:
-    """However quickly its body comes."""
+    """However quickly its body arrives."""
     async with a_server(HttpLimits(request=0.3, rate=1)) as served:
         reader, writer = await served.connect()
         writer.write(chunked(b"/echo"))
@@ -333,18 +333,18 @@ async def test_the_rest_of_an_answered_request_has_a_deadline(quick: Served) -> 
     assert [each.status for each in found] == [401]
 
 
-async def test_who_does_not_read_its_answer_is_ended(quick: Served) -> None:
-    """And takes neither a place nor memory."""
+async def test_a_client_that_does_not_read_its_answer_is_disconnected(quick: Served) -> None:
+    """It keeps neither a slot nor memory."""
     _, writer = await quick.connect(receive=4096)
     writer.write(b"GET /large?size=8000000 HTTP/1.1\r\n" + HOST + b"\r\n")
-    await until(lambda: quick.places.unsent > 1 << 20)
-    await until(lambda: quick.places.taken == 0)
-    assert quick.places.unsent == 0
+    await until(lambda: quick.slots.unsent > 1 << 20)
+    await until(lambda: quick.slots.taken == 0)
+    assert quick.slots.unsent == 0
     writer.close()
 
 
-async def test_who_reads_slowly_gets_all_of_it() -> None:
-    """Each part that is taken prolongs the deadline."""
+async def test_a_slow_reader_gets_the_whole_answer() -> None:
+    """Each part that is read extends the deadline."""
     async with a_server(HttpLimits(write=0.2, rate=1 << 10)) as served:
         reader, writer = await served.connect(receive=4096)
         writer.write(b"GET /large?size=4000000 HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
@@ -357,8 +357,8 @@ async def test_who_reads_slowly_gets_all_of_it() -> None:
         writer.close()
 
 
-async def test_who_does_not_wait_for_its_answer_has_no_deadline(quick: Served) -> None:
-    """The application may take its time."""
+async def test_a_slow_application_has_no_deadline(quick: Served) -> None:
+    """The application decides how long an answer takes."""
     reader, writer = await quick.connect()
     writer.write(b"GET /wait HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
     await quick.app.waiting.wait()
@@ -372,11 +372,11 @@ async def test_who_does_not_wait_for_its_answer_has_no_deadline(quick: Served) -
 # --- streams --------------------------------------------------------------------------------------
 
 
-async def test_an_answer_is_made_as_it_is_taken(served: Served) -> None:
+async def test_an_answer_is_made_as_it_is_read(served: Served) -> None:
     """An application that streams waits for its client."""
     reader, writer = await served.connect(receive=4096)
     writer.write(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n")
-    await until(lambda: served.places.unsent > 0)
+    await until(lambda: served.slots.unsent > 0)
     for _ in range(10):
         assert await served.probe() == 200
     made = served.app.made
@@ -385,17 +385,17 @@ async def test_an_answer_is_made_as_it_is_taken(served: Served) -> None:
         while served.app.made <= made:
             await reader.read(1 << 16)
     writer.close()
-    await until(lambda: served.places.taken == 0)
+    await until(lambda: served.slots.taken == 0)
 
 
-async def test_a_body_is_read_as_it_is_taken(served: Served) -> None:
+async def test_a_body_is_read_as_it_is_used(served: Served) -> None:
     """A client that uploads waits for the application."""
     reader, writer = await served.connect()
     writer.transport.set_write_buffer_limits(high=0)
     body = b"a" * (8 << 20)
     writer.write(post(b"/upload", body, CLOSE))
     await served.app.waiting.wait()
-    (connection,) = served.places.clients
+    (connection,) = served.slots.clients
     assert isinstance(connection, HttpConnection)
     await until(lambda: connection.flow.read_paused)
     assert len(connection.cycle.body) < 256 << 10
@@ -406,11 +406,11 @@ async def test_a_body_is_read_as_it_is_taken(served: Served) -> None:
     writer.close()
 
 
-async def test_a_large_answer_does_not_hold_up_a_small_one(served: Served) -> None:
-    """Others are answered while it goes out."""
+async def test_a_large_answer_does_not_delay_a_small_one(served: Served) -> None:
+    """Others are answered while it is sent."""
     reader, writer = await served.connect(receive=4096)
     writer.write(b"GET /large?size=15000000 HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
-    await until(lambda: served.places.unsent > 1 << 20)
+    await until(lambda: served.slots.unsent > 1 << 20)
     assert await served.probe() == 200
     async with asyncio.timeout(TIMEOUT):
         assert len(answers(await reader.read())[0].body) == 15_000_000

@@ -1,4 +1,4 @@
-"""Asking the daemon: what is waited for, what is asked again, and what is said when nobody answers."""
+"""Requests to the daemon: waiting, repeating, and the error when the daemon does not answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Peer:
 
 
 class FakeDaemon:
-    """Answers on a socket as a test likes."""
+    """Answers on a socket, with the function of a test."""
 
     def __init__(
         self, path: Path, answer: Answer, *, hello: wire.Frame | None = wire.HELLO
@@ -83,8 +83,8 @@ class FakeDaemon:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds are shorter here."""
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timeouts of fractions of a second."""
     monkeypatch.setattr(daemon_client, "SILENCE", 0.2)
     monkeypatch.setattr(daemon_client, "STOPPING", 5.0)
     monkeypatch.setattr(daemon_client, "REFUSED", 5.0)
@@ -93,7 +93,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def a_link(path: Path) -> AsyncIterator[DaemonLink]:
-    """A way to the daemon at `path`."""
+    """A link to the daemon at `path`."""
 
     async def connect() -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -112,27 +112,27 @@ async def a_link(path: Path) -> AsyncIterator[DaemonLink]:
 
 
 async def echo(peer: Peer, request: wire.Request) -> None:
-    """Say what was asked."""
+    """Answer with the name of the operation."""
     await peer.say(wire.Response(request.id, None, request.method))
 
 
 async def silence(peer: Peer, request: wire.Request) -> None:
-    """Say nothing."""
+    """Do not answer."""
 
 
 async def hang_up(peer: Peer, request: wire.Request) -> None:
-    """Go away."""
+    """Close the connection."""
     peer.writer.close()
 
 
 async def refused(link: DaemonLink, *, repeatable: bool = True) -> WadError:
-    """What a question ends with."""
+    """The error of a request."""
     with pytest.raises(WadError) as caught:
         await link.call("x", {}, repeatable=repeatable)
     return caught.value
 
 
-async def test_many_questions_share_a_connection(tmp_path: Path) -> None:
+async def test_many_requests_share_a_connection(tmp_path: Path) -> None:
     """Each gets its own answer."""
     fake = FakeDaemon(tmp_path / "s", echo)
     async with fake.running(), a_link(fake.path) as link:
@@ -141,16 +141,16 @@ async def test_many_questions_share_a_connection(tmp_path: Path) -> None:
     assert (found, fake.connections) == (names, 1)
 
 
-async def test_nobody_is_asked_before_somebody_asks_us(tmp_path: Path) -> None:
-    """systemd starts the daemon for who connects."""
+async def test_the_daemon_is_connected_at_the_first_request(tmp_path: Path) -> None:
+    """A connection makes systemd start the daemon."""
     fake = FakeDaemon(tmp_path / "s", echo)
     async with fake.running(), a_link(fake.path):
         await asyncio.sleep(0)
     assert fake.connections == 0
 
 
-async def test_nobody_listens(tmp_path: Path) -> None:
-    """503, and since when: null where it never answered."""
+async def test_a_daemon_that_does_not_listen(tmp_path: Path) -> None:
+    """503 with the time of the last answer: null without one."""
     async with a_link(tmp_path / "s") as link:
         error = await refused(link)
     assert isinstance(error, LegacyRefusal)
@@ -158,10 +158,10 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     assert error.details["since"] is None
 
 
-async def test_nobody_waits_for_a_daemon_that_cannot_start(
+async def test_a_daemon_that_cannot_start_is_unavailable_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It announced its stop, and systemd closed its socket: 503 at once; when it is back the next one is answered."""
+    """It announced its stop, and systemd closed its socket: 503 at once; after its start requests are answered."""
 
     async def stop(peer: Peer, request: wire.Request) -> None:
         await peer.say(wire.Notice("stopping", []))
@@ -183,8 +183,8 @@ async def test_nobody_waits_for_a_daemon_that_cannot_start(
             assert await link.call("x", {}, repeatable=True) == "x"
 
 
-async def test_it_says_since_when(tmp_path: Path) -> None:
-    """The time of the last answer."""
+async def test_the_error_has_the_time_of_the_last_answer(tmp_path: Path) -> None:
+    """In milliseconds since 1970."""
     fake = FakeDaemon(tmp_path / "s", echo)
     async with a_link(fake.path) as link, fake.running():
         await link.call("x", {}, repeatable=True)
@@ -195,8 +195,8 @@ async def test_it_says_since_when(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hello", [None, wire.HELLO])
-async def test_a_silent_daemon_is_not_waited_for(tmp_path: Path, hello: wire.Frame | None) -> None:
-    """Connected without an answer: before its HELLO, or afterwards; all who wait hear so at once, not one by one."""
+async def test_a_silent_daemon_is_unavailable(tmp_path: Path, hello: wire.Frame | None) -> None:
+    """Connected without an answer: before its HELLO, or afterwards; all waiting requests fail at once."""
     fake = FakeDaemon(tmp_path / "s", silence, hello=hello)
     async with fake.running(), a_link(fake.path) as link:
         errors = await asyncio.wait_for(asyncio.gather(*(refused(link) for _ in range(50))), 10)
@@ -204,8 +204,8 @@ async def test_a_silent_daemon_is_not_waited_for(tmp_path: Path, hello: wire.Fra
     assert fake.connections == 1
 
 
-async def test_who_works_long_is_waited_for(tmp_path: Path) -> None:
-    """As long as it answers others meanwhile."""
+async def test_a_long_request_is_waited_for(tmp_path: Path) -> None:
+    """As long as the daemon answers others meanwhile."""
 
     async def late(peer: Peer, request: wire.Request) -> None:
         if request.method == "probe.healthz":
@@ -221,8 +221,8 @@ async def test_who_works_long_is_waited_for(tmp_path: Path) -> None:
     assert "probe.healthz" in fake.asked
 
 
-async def test_what_reads_is_asked_again(tmp_path: Path) -> None:
-    """Of the next daemon, when the connection ends."""
+async def test_a_read_is_repeated(tmp_path: Path) -> None:
+    """At the next daemon, when the connection ends."""
     fake = FakeDaemon(tmp_path / "s", hang_up)
 
     async def second(peer: Peer, request: wire.Request) -> None:
@@ -235,8 +235,8 @@ async def test_what_reads_is_asked_again(tmp_path: Path) -> None:
     assert fake.asked == ["x", "x"]
 
 
-async def test_what_changes_something_is_asked_once(tmp_path: Path) -> None:
-    """It may have happened."""
+async def test_a_change_is_not_repeated(tmp_path: Path) -> None:
+    """It may have been done."""
     fake = FakeDaemon(tmp_path / "s", hang_up)
     async with fake.running(), a_link(fake.path) as link:
         error = await refused(link, repeatable=False)
@@ -244,8 +244,8 @@ async def test_what_changes_something_is_asked_once(tmp_path: Path) -> None:
     assert fake.asked == ["x"]
 
 
-async def test_what_was_not_begun_is_asked_again(tmp_path: Path) -> None:
-    """A daemon that stops says so; its successor is waited for, longer than a silent one."""
+async def test_a_request_that_was_not_begun_is_repeated(tmp_path: Path) -> None:
+    """A daemon that stops announces it; its successor is waited for, longer than a silent daemon."""
 
     async def stops(peer: Peer, request: wire.Request) -> None:
         await peer.say(wire.Notice("stopping", []))
@@ -274,7 +274,7 @@ async def test_errors_of_the_daemon_are_errors(tmp_path: Path) -> None:
         assert isinstance(await refused(link), Conflict)
 
 
-async def test_another_version_is_said(tmp_path: Path) -> None:
+async def test_another_protocol_version_is_reported(tmp_path: Path) -> None:
     """A daemon of another package."""
     fake = FakeDaemon(tmp_path / "s", echo, hello=wire.Notice("hello", [wire.PROTOCOL + 1]))
     async with fake.running(), a_link(fake.path) as link:
@@ -283,8 +283,10 @@ async def test_another_version_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("params", [{"x": 2**64}, {"x": [0] * 20_000}, {"x": "y" * (5 << 20)}])
-async def test_what_the_daemon_would_not_take_is_not_sent(tmp_path: Path, params: object) -> None:
-    """It would hang up on everybody."""
+async def test_a_request_that_the_daemon_would_refuse_is_not_sent(
+    tmp_path: Path, params: object
+) -> None:
+    """It would close the connection that all requests share."""
     fake = FakeDaemon(tmp_path / "s", echo)
     async with fake.running(), a_link(fake.path) as link:
         with pytest.raises(BadInput):
@@ -293,8 +295,8 @@ async def test_what_the_daemon_would_not_take_is_not_sent(tmp_path: Path, params
     assert fake.connections == 1
 
 
-async def test_a_refused_sign_of_life_is_one(tmp_path: Path) -> None:
-    """Whatever a daemon answers to a ping, it lives; who waits for something else goes on waiting."""
+async def test_a_refused_ping_is_a_sign_of_life(tmp_path: Path) -> None:
+    """A daemon that answers a ping in any way runs; other requests continue to wait."""
 
     async def busy(peer: Peer, request: wire.Request) -> None:
         if request.method == "probe.healthz":
@@ -309,8 +311,8 @@ async def test_a_refused_sign_of_life_is_one(tmp_path: Path) -> None:
         assert await link.call("x", {}, repeatable=False) == "done"
 
 
-async def test_what_was_begun_is_not_asked_again_when_the_daemon_stops(tmp_path: Path) -> None:
-    """A daemon that stops refuses a ping, and still answers what it has begun."""
+async def test_a_begun_request_is_not_repeated_when_the_daemon_stops(tmp_path: Path) -> None:
+    """A daemon that stops refuses a ping, and still answers the requests that it has begun."""
 
     async def stops(peer: Peer, request: wire.Request) -> None:
         if request.method == "probe.healthz":
@@ -327,8 +329,8 @@ async def test_what_was_begun_is_not_asked_again_when_the_daemon_stops(tmp_path:
     assert fake.asked.count("x") == 1
 
 
-async def test_a_daemon_that_takes_nothing_is_sent_nothing_more(tmp_path: Path) -> None:
-    """A stopped process, say: what strangers send meanwhile is not kept for it."""
+async def test_a_daemon_that_reads_nothing_gets_no_more_requests(tmp_path: Path) -> None:
+    """A frozen process, for example: requests of strangers are not kept for it meanwhile."""
     taken = asyncio.Event()
 
     async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -351,13 +353,13 @@ async def test_a_daemon_that_takes_nothing_is_sent_nothing_more(tmp_path: Path) 
             tracemalloc.stop()
             taken.set()
             server.close()
-        # 8 MB of requests, once in the buffer and once with who waits, and what a growing buffer takes besides; without
+        # 8 MB of requests, in the buffer and with the callers, and what a growing buffer takes besides; without
         # the bound it is 200 MB.
         assert now < 36 << 20, f"{now >> 20} MB"
 
 
 async def test_an_error_is_an_answer_too(tmp_path: Path) -> None:
-    """Where all that is asked is refused, the daemon has answered nevertheless."""
+    """A daemon that refuses every request has answered nevertheless."""
 
     async def refuse(peer: Peer, request: wire.Request) -> None:
         await peer.say(wire.Response(request.id, Conflict("no"), None))

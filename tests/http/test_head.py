@@ -62,8 +62,8 @@ def test_a_valid_head_passes_as_it_is() -> None:
         b"GET /healthz HTTP/1.1\r\nX\xe9: a\r\n\r\n",
     ],
 )
-def test_what_is_not_the_grammar_is_400(head: bytes) -> None:
-    """Nothing is mended, as the next server may mend it otherwise."""
+def test_invalid_grammar_is_400(head: bytes) -> None:
+    """Nothing is repaired, since another server may repair it differently."""
     assert refused(head) == 400
 
 
@@ -76,18 +76,18 @@ def test_limits_of_a_head() -> None:
 
 
 def test_connect_is_405() -> None:
-    """The parser would take what follows for a tunnel."""
+    """The parser would treat the rest as a tunnel."""
     assert refused(b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n") == 405
 
 
 def test_the_parser_sees_no_upgrade() -> None:
-    """It would take what follows for another protocol."""
+    """It would treat the rest as another protocol."""
     head = b"GET / HTTP/1.1\r\nHost: a\r\nuPGRADE: h2c\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
     assert check_head(head, LIMITS) == b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\r\n"
 
 
 def begun(data: bytes, known: int = 0) -> int:
-    """The status with which a head that has not ended is refused; 0: it may go on."""
+    """The status with which an incomplete head is refused; 0: it may continue."""
     try:
         check_begun(data, known, LIMITS)
     except RefusedRequest as refusal:
@@ -96,8 +96,8 @@ def begun(data: bytes, known: int = 0) -> int:
 
 
 @pytest.mark.parametrize("size", range(1, len(HEAD)))
-def test_every_beginning_of_a_valid_head_may_go_on(size: int) -> None:
-    """Wherever it was cut, and whatever was looked at before."""
+def test_every_beginning_of_a_valid_head_may_continue(size: int) -> None:
+    """Wherever it was cut, and whatever was checked before."""
     assert begun(HEAD[:size]) == 0
     assert begun(HEAD[:size], size - 1) == 0
 
@@ -113,8 +113,8 @@ def test_every_beginning_of_a_valid_head_may_go_on(size: int) -> None:
         b"\nGET",
     ],
 )
-def test_what_can_become_no_request_is_refused_at_once(data: bytes) -> None:
-    """TLS on the wrong port need not wait for a deadline."""
+def test_an_impossible_beginning_is_refused_at_once(data: bytes) -> None:
+    """TLS on the wrong port does not wait for a deadline."""
     assert begun(data) == 400
 
 
@@ -126,7 +126,7 @@ def test_a_head_without_end() -> None:
 
 @given(st.binary(max_size=80), st.data())
 def test_half_an_end_of_line_is_found_wherever_it_was_cut(junk: bytes, data: st.DataObject) -> None:
-    """What is refused in one piece is refused in two."""
+    """A head that is refused in one piece is refused in two."""
     whole = b"GET " + junk + b"x"
     cut = data.draw(st.integers(1, len(whole)))
     assert bool(begun(whole)) == bool(begun(whole[:cut]) or begun(whole, cut))
@@ -172,15 +172,15 @@ HOST = (b"host", b"a")
         [HOST, (b"transfer-encoding", b"\x0bchunked")],
     ],
 )
-def test_an_end_that_is_not_clear_is_400(headers: Headers) -> None:
-    """No Host or two, and whatever two servers could read differently."""
+def test_an_ambiguous_end_is_400(headers: Headers) -> None:
+    """No Host or two, and everything that two servers could read differently."""
     with pytest.raises(RefusedRequest) as caught:
         body_length(headers, "1.1", LIMITS)
     assert caught.value.status == 400
 
 
-def test_how_long_a_body_is() -> None:
-    """None: it comes in chunks."""
+def test_the_length_of_a_body() -> None:
+    """None: it is chunked."""
     assert body_length([HOST], "1.1", LIMITS) == 0
     assert body_length([HOST, (b"content-length", b"\t05 ")], "1.1", LIMITS) == 5
     assert body_length([HOST, (b"transfer-encoding", b"Chunked ")], "1.1", LIMITS) is None
@@ -194,15 +194,15 @@ def test_a_body_over_the_limit_is_413() -> None:
 
 
 def test_http_1_0() -> None:
-    """It knows no chunks, and its clients need not name the host."""
+    """It has no chunks, and Host may be missing."""
     assert body_length([], "1.0", LIMITS) == 0
     for headers in ([HOST, HOST], [(b"transfer-encoding", b"chunked")]):
         with pytest.raises(RefusedRequest):
             body_length(headers, "1.0", LIMITS)
 
 
-def test_what_is_a_probe() -> None:
-    """A path that is one, whatever its query, to read."""
+def test_probes() -> None:
+    """GET or HEAD of a probe's path, whatever its query."""
     paths = frozenset({b"/healthz"})
     assert is_probe(HEAD, paths)
     assert is_probe(b"HEAD /healthz HTTP/1.0\r\n\r\n", paths)

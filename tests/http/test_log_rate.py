@@ -1,4 +1,4 @@
-"""Log lines that strangers cause."""
+"""The limit of log lines that strangers cause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logging.getLogger("wad.http.test")
 
 
 class Time:
-    """A clock that stands."""
+    """A clock that does not advance by itself."""
 
     now = 0.0
 
@@ -22,7 +22,7 @@ class Time:
 
 
 def test_a_flood_is_a_few_lines_and_a_number(caplog: pytest.LogCaptureFixture) -> None:
-    """The next line that may be written says how many were not."""
+    """The next line that is written has the number of suppressed ones."""
     time = Time()
     with caplog.at_level(logging.INFO), limited(log, time):
         for number in range(1000):
@@ -33,8 +33,8 @@ def test_a_flood_is_a_few_lines_and_a_number(caplog: pytest.LogCaptureFixture) -
     assert caplog.messages[10:] == ["later (990 similar lines were suppressed)"]
 
 
-def test_the_number_is_said_when_no_line_follows(caplog: pytest.LogCaptureFixture) -> None:
-    """Once, and no more often than a line may come."""
+def test_the_number_is_logged_when_no_line_follows(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, within the limit of lines."""
     time = Time()
     with caplog.at_level(logging.INFO), limited(log, time) as held:
         for _ in range(12):
@@ -58,7 +58,7 @@ def test_the_limit_ends_with_the_block(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_the_rate_in_the_long_run() -> None:
-    """So many a second, whatever comes."""
+    """A fixed number of lines per second, whatever arrives."""
     time = Time()
     held = Limited(time, burst=2, per_second=1)
     passed = 0

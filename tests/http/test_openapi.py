@@ -1,4 +1,4 @@
-"""The description of the HTTP interface, and schemathesis, which asks the live daemon all that it describes."""
+"""The description of the HTTP interface, and schemathesis, which tests the live daemon against it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def api(running: Daemon) -> Any:
-    """What it says can be asked."""
+    """The description."""
     return schemathesis.openapi.from_url(f"http://127.0.0.1:{running.port}/openapi.json")
 
 
@@ -66,7 +66,7 @@ DESCRIBED = [
 
 
 def name_the_account(daemon: Daemon, case: Any) -> None:
-    """Let a request mean the account that is there, wherever it means one: else few would get behind a 404."""
+    """Put the existing account into a request, wherever it has one: else most answers would be 404."""
     asyncio.run(have_account(daemon))
     for place, name in (
         (case.path_parameters, "account"),
@@ -88,8 +88,8 @@ async def have_account(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize(("path", "method"), DESCRIBED)
-def test_it_answers_as_it_says(running: Daemon, api: Any, path: str, method: str) -> None:
-    """Whatever is asked: a status, a type and a document that are described, and never a fault of ours."""
+def test_answers_match_the_description(running: Daemon, api: Any, path: str, method: str) -> None:
+    """For any request: a described status, type and document, and never an internal error."""
 
     @given(case=api[path][method].as_strategy(), real=booleans())
     @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
@@ -107,7 +107,7 @@ def test_it_answers_as_it_says(running: Daemon, api: Any, path: str, method: str
 
 
 def test_every_operation_is_described() -> None:
-    """All that can be asked over HTTP; those that stream or carry bytes cannot."""
+    """All that HTTP offers; those that stream or carry bytes are not offered."""
     paths = description()["paths"]
     there = {path.rpartition("/")[2] for path in paths if path.startswith("/api/operations/")}
     commands = {name for name, one in operations().items() if one.command and not one.streaming}
@@ -128,7 +128,7 @@ def test_every_route_is_described() -> None:
 
 
 def test_it_is_served_to_anybody(running: Daemon) -> None:
-    """A description is no secret."""
+    """The description is public."""
     with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/openapi.json") as answer:
         document = json.load(answer)
     assert document["openapi"].startswith("3.1")

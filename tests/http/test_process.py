@@ -48,7 +48,7 @@ async def process_of(daemon: Daemon) -> dict[str, Any]:
 
 
 async def answered(port: int, path: str = "/healthz") -> Reply:
-    """The first answer, once somebody listens again."""
+    """The first answer, once a process listens again."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -58,7 +58,7 @@ async def answered(port: int, path: str = "/healthz") -> Reply:
 
 
 async def test_the_daemon_opens_no_port(tmp_path: Path) -> None:
-    """The process beside it does, and has neither its environment nor its files."""
+    """The process beside it opens it, and has neither its environment nor its files."""
     async with a_daemon(tmp_path, {"ADMIN_TOKEN": SECRET}, engine="simulator") as daemon:
         http = await process_of(daemon)
         assert daemon.process is not None
@@ -76,8 +76,8 @@ async def test_the_daemon_opens_no_port(tmp_path: Path) -> None:
         assert "httptools" not in maps
 
 
-async def test_another_one_takes_its_place(tmp_path: Path) -> None:
-    """After kill -9, and the daemon goes on."""
+async def test_a_killed_process_is_replaced(tmp_path: Path) -> None:
+    """After kill -9, while the daemon runs on."""
     async with a_daemon(tmp_path, engine="simulator") as daemon:
         first = await process_of(daemon)
         boot = (await daemon.call("version"))["boot_id"]
@@ -88,7 +88,7 @@ async def test_another_one_takes_its_place(tmp_path: Path) -> None:
 
 
 async def test_it_ends_with_the_daemon(tmp_path: Path) -> None:
-    """Also when that is killed."""
+    """Also when the daemon is killed."""
     async with a_daemon(tmp_path, engine="simulator") as daemon:
         http = await process_of(daemon)
         assert daemon.process is not None
@@ -101,7 +101,7 @@ async def test_it_ends_with_the_daemon(tmp_path: Path) -> None:
 
 
 async def test_a_daemon_that_hangs_is_unreachable(tmp_path: Path) -> None:
-    """503 says since when; once it goes on all is well."""
+    """503 has the time of the last answer; once the daemon runs again all is well."""
     async with a_daemon(tmp_path, engine="simulator") as daemon:
         assert (await ask(daemon.port, "/health")).status == 200
         assert daemon.process is not None
@@ -119,7 +119,7 @@ async def test_a_daemon_that_hangs_is_unreachable(tmp_path: Path) -> None:
 
 
 async def test_a_stopped_one_does_not_keep_the_port(tmp_path: Path) -> None:
-    """It ends with the daemon that started it, whatever state it is in: the next one has the port."""
+    """It ends with the daemon that started it, whatever state it is in, and frees the port."""
     async with a_daemon(tmp_path, engine="simulator") as daemon:
         http = await process_of(daemon)
         os.kill(http["pid"], signal.SIGSTOP)
@@ -139,7 +139,7 @@ async def test_a_stopped_one_does_not_keep_the_port(tmp_path: Path) -> None:
 async def a_watched_one(
     daemon: FakeDaemon, port: int, loops: Loops
 ) -> AsyncIterator[HttpProcesses]:
-    """One with frequent heartbeats, and whoever takes its place, as `wad run` has it."""
+    """A process with frequent heartbeats, and its replacements, as `wad run` has them."""
     processes = daemon.http_processes
     calls = HttpCalls(daemon, processes)
     child = start_http(HttpChildOptions("127.0.0.1", port, heartbeat=0.5))
@@ -154,7 +154,7 @@ async def a_watched_one(
 
 
 async def test_one_that_hangs_is_replaced() -> None:
-    """It is said while it hangs and when it is replaced; then all is well, and the port is answered."""
+    """It is reported while it hangs and when it is replaced; then all is well, and the port is answered."""
     loops, port = Loops(SystemClock()), free_port()
     async with a_watched_one(FakeDaemon(), port, loops) as processes, asyncio.timeout(60):
         (first,) = processes.all
@@ -174,8 +174,8 @@ async def test_one_that_hangs_is_replaced() -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_one_that_goes_on_is_kept() -> None:
-    """A moment without a heartbeat is said, and forgotten with the next one."""
+async def test_one_that_continues_is_kept() -> None:
+    """A short time without a heartbeat is reported until the next one."""
     loops = Loops(SystemClock())
     async with a_watched_one(FakeDaemon(), free_port(), loops) as processes, asyncio.timeout(60):
         (first,) = processes.all
@@ -192,8 +192,8 @@ async def test_one_that_goes_on_is_kept() -> None:
 
 
 @pytest.mark.parametrize("full", ["refuses", "is silent"])
-async def test_heartbeats_come_while_one_connection_is_full(full: str) -> None:
-    """The daemon may refuse further requests there: the process does not hang, and is not to be replaced."""
+async def test_heartbeats_arrive_while_one_connection_is_full(full: str) -> None:
+    """The daemon may refuse further requests there: the process does not hang, and is not replaced."""
     heartbeats = asyncio.Semaphore(0)
     refusal = Unavailable("512 requests are in flight on this connection already")
 
@@ -240,7 +240,7 @@ async def test_heartbeats_come_while_one_connection_is_full(full: str) -> None:
 
 
 async def test_it_greets_the_daemon_on_both_connections_at_once(tmp_path: Path) -> None:
-    """The daemon hangs up on who says nothing, and a probe may come an hour later."""
+    """The daemon disconnects silent clients, and a probe may arrive an hour later."""
     greeted = asyncio.Semaphore(0)
 
     async def attend(sock: socket.socket) -> None:
@@ -276,7 +276,7 @@ async def test_it_greets_the_daemon_on_both_connections_at_once(tmp_path: Path) 
         listening.close()
 
 
-async def test_a_port_in_use_is_said(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     """By the daemon, which ends with the exit code of a conflict."""
     daemon = Daemon(tmp_path, engine="simulator")
     with socket.create_server(("127.0.0.1", daemon.port)):
@@ -295,7 +295,7 @@ async def test_a_port_in_use_is_said(tmp_path: Path) -> None:
     assert "http.port" in done.stderr
 
 
-# --- as systemd has it ------------------------------------------------------------------------------
+# --- under systemd ----------------------------------------------------------------------------------
 
 _AS_SYSTEMD = """
 import os, sys
@@ -306,7 +306,7 @@ os.execv(sys.executable, [sys.executable, "-m", *os.environ["RUN"].split()])
 
 
 class Units:
-    """Two sockets that are held here, as systemd holds them, and what is started on them."""
+    """Two sockets that the test holds as systemd does, and the processes on them."""
 
     def __init__(self, directory: Path) -> None:
         self.tcp = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -322,7 +322,7 @@ class Units:
         self.http: subprocess.Popen[bytes] | None = None
 
     def start_http(self) -> None:
-        """As wad-http.service: another process, that knows the path of the socket and nothing else."""
+        """As wad-http.service: another process, which has only the path of the socket."""
         environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         run = f"wad.http --socket {self.path}"
         self.http = subprocess.Popen(
@@ -361,7 +361,7 @@ async def units(directory: Path) -> AsyncIterator[Units]:
 
 
 class Probes:
-    """Twenty probes a second, and what became of them."""
+    """Twenty probes a second, and their results."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -380,7 +380,7 @@ class Probes:
 
 
 async def test_restarts_of_the_daemon_cost_no_probe_an_error(tmp_path: Path) -> None:
-    """Each is answered by the one or by the next."""
+    """Each is answered by the old or by the new daemon."""
     async with units(tmp_path) as found:
         await ask(found.port, "/health")
         probes = Probes(found.port)
@@ -392,7 +392,7 @@ async def test_restarts_of_the_daemon_cost_no_probe_an_error(tmp_path: Path) -> 
 
 
 async def test_restarts_of_the_http_process_cost_no_probe_an_error(tmp_path: Path) -> None:
-    """Its socket is held by another, and it answers what it has begun."""
+    """Another process holds its socket, and it answers the requests that it has begun."""
     async with units(tmp_path) as found:
         await ask(found.port, "/health")
         probes = Probes(found.port)
@@ -407,8 +407,8 @@ async def test_restarts_of_the_http_process_cost_no_probe_an_error(tmp_path: Pat
         assert (await ask(found.port, "/health")).status == 200
 
 
-async def test_it_comes_up_without_the_daemon(tmp_path: Path) -> None:
-    """And says that the daemon does not answer; it asks nobody for itself."""
+async def test_it_starts_without_the_daemon(tmp_path: Path) -> None:
+    """It reports that the daemon does not answer; it sends no requests of its own."""
     found = Units(tmp_path)
     try:
         found.start_http()
@@ -420,8 +420,8 @@ async def test_it_comes_up_without_the_daemon(tmp_path: Path) -> None:
         found.close()
 
 
-async def test_it_is_nobody_on_the_socket_of_the_daemon(tmp_path: Path) -> None:
-    """Whoever connects there has the rights of the tokens that they send, also as root or the daemon's own user."""
+async def test_it_has_no_rights_of_its_own_on_the_daemons_socket(tmp_path: Path) -> None:
+    """A client of that socket has only the rights of its tokens, also as root or as the daemon's user."""
     from wad.core import wire
 
     async with units(tmp_path) as found:

@@ -41,7 +41,7 @@ HEADERLESS = [
 
 
 @pytest.mark.parametrize(("method", "path"), HEADERLESS)
-async def test_without_a_token_nobody_is_let_in(method: str, path: str) -> None:
+async def test_without_a_token_access_is_refused(method: str, path: str) -> None:
     """The two proxies that send none are refused by default, and from other networks."""
     for networks_text in ("", "10.0.0.0/8, fd00::/8"):
         async with a_fake(headerless_networks=networks_text) as (_, port):
@@ -58,8 +58,8 @@ async def test_a_named_network_needs_none(method: str, path: str) -> None:
         assert (b"data:image/png" in answer.body) is allowed
 
 
-async def test_a_named_network_may_do_nothing_else() -> None:
-    """Every other route asks for a token, and a wrong token is wrong from there, too."""
+async def test_a_named_network_has_no_other_access() -> None:
+    """Every other route needs a token, and a wrong token is refused from there as well."""
     async with a_fake(headerless_networks="127.0.0.0/8") as (_, port):
         for method, path in (
             ("GET", "/accounts"),
@@ -90,7 +90,7 @@ async def test_a_named_network_may_do_nothing_else() -> None:
     ],
 )
 def test_networks(address: str, inside: bool) -> None:
-    """Addresses of both kinds, and what is none."""
+    """Addresses of both kinds, and invalid ones."""
     assert is_inside(address, networks("10.0.0.0/8 fe80::/10")) is inside
 
 
@@ -159,9 +159,7 @@ async def test_every_proxy_s_path(tmp_path: Path) -> None:
         ({"accountId": "nobody"}, 404),
     ],
 )
-async def test_a_proxy_says_what_is_wrong_with_a_message(
-    change: dict[str, Any], status: int
-) -> None:
+async def test_a_proxy_reports_an_invalid_message(change: dict[str, Any], status: int) -> None:
     """With the reference's statuses."""
     wanted = {
         "threadId": f"acc-1__{BOB}", "accountId": "acc-1", "toJid": BOB, "text": "hi", "clientMessageId": "c-1",

@@ -1,4 +1,4 @@
-"""Who may ask what over HTTP, how often, and from which pages; on a daemon that is a fake, through a real server."""
+"""Access over HTTP, its limits and its origins; on a fake daemon, through a real server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MUTATING = [row for row in ALL if row[0].access > Access.READ]
 
 
 def named_row(row: tuple[Operation, Route]) -> str:
-    """Its name as a test's."""
+    """The id of its test."""
     return f"{row[1].method} {row[1].path}"
 
 
@@ -50,7 +50,7 @@ async def test_an_account_that_is_elsewhere_is_shown() -> None:
     """The apps see it, disconnected, with the reason and without a code."""
     async with a_site() as (daemon, port):
         place = SessionLocation(account="acc-9", instance="host-b", since_ms=1000, name="Shop")
-        daemon.accounts.places.append(place)
+        daemon.accounts.locations.append(place)
         answer = await ask(port, "/api/whatsapp/accounts", token=ADMIN)
     shown = answer.document["accounts"][1]
     assert (shown["id"], shown["name"], shown["status"]) == ("acc-9", "Shop", "disconnected")
@@ -59,12 +59,12 @@ async def test_an_account_that_is_elsewhere_is_shown() -> None:
     assert shown["passiveModeReason"] is None
 
 
-# --- who ----------------------------------------------------------------------------------------
+# --- access -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("row", ALL, ids=named_row)
-async def test_nobody_may_do_anything(row: tuple[Operation, Route]) -> None:
-    """Every route asks for a token, says how it is sent, and answers in JSON."""
+async def test_no_access_without_a_token(row: tuple[Operation, Route]) -> None:
+    """Every route requires a token, names the header, and answers in JSON."""
     route = row[1]
     async with a_site() as (_, port):
         answer = await ask(port, path_of(route.path), route.method)
@@ -75,23 +75,23 @@ async def test_nobody_may_do_anything(row: tuple[Operation, Route]) -> None:
     assert "www-authenticate" in answer.headers
 
 
-async def test_who_is_told_of_each_account_in_the_metrics() -> None:
-    """An id may hold a number: without a token there are sums only."""
+async def test_metrics_of_single_accounts_need_a_token() -> None:
+    """An id may contain a number: without a token there are only sums."""
     async with a_site(headerless_networks="127.0.0.0/8") as (_, port):
-        anybody = await ask(port, "/metrics")
+        public = await ask(port, "/metrics")
         stranger = await ask(port, "/metrics", token="wad_nobody")
         viewer = await ask(port, "/metrics", token=VIEWER)
         empty = await ask(port, "/metrics", headers={"Authorization": ""})
-    assert (anybody.status, stranger.status, viewer.status) == (200, 401, 200)
+    assert (public.status, stranger.status, viewer.status) == (200, 401, 200)
     assert (empty.status, b"acc-1" in empty.body) == (200, False)
-    assert b"wad_backlog_rows 0.0" in anybody.body
-    assert b"acc-1" not in anybody.body
+    assert b"wad_backlog_rows 0.0" in public.body
+    assert b"acc-1" not in public.body
     assert b'wad_account_backlog_rows{account="acc-1"} 0.0' in viewer.body
 
 
 @pytest.mark.parametrize("row", MUTATING, ids=named_row)
-async def test_who_only_looks_changes_nothing(row: tuple[Operation, Route]) -> None:
-    """Mutating without a role is 403, and nothing happens."""
+async def test_a_viewer_changes_nothing(row: tuple[Operation, Route]) -> None:
+    """A mutating request without the role is 403, and has no effect."""
     route = row[1]
     async with a_site() as (daemon, port):
         answer = await ask(port, path_of(route.path), route.method, token=VIEWER)
@@ -101,7 +101,7 @@ async def test_who_only_looks_changes_nothing(row: tuple[Operation, Route]) -> N
 
 
 def test_every_mutating_route_needs_a_role() -> None:
-    """And is limited; no other is."""
+    """And has a rate limit; no other route has one."""
     looking = (
         "contract.accounts_for",
         "contract.threads_for",
@@ -118,7 +118,7 @@ def test_every_mutating_route_needs_a_role() -> None:
 
 
 async def test_pairing_and_removing_are_for_admins() -> None:
-    """As with the proxies of the reference, who works with messages has no say over accounts."""
+    """As with the proxies of the reference, access to messages does not include accounts."""
     async with a_site() as (_, port):
         for path in ("add-account", "regenerate-qr/acc-1", "disconnect/acc-1"):
             answer = await ask(port, f"/api/whatsapp/{path}", "POST", token=EMPLOYEE)
@@ -134,8 +134,8 @@ async def test_an_unknown_token(token: str) -> None:
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-async def test_without_configured_tokens_nobody_gets_in() -> None:
-    """Deny by default: an empty token is no token, too."""
+async def test_without_configured_tokens_access_is_refused() -> None:
+    """Deny by default: an empty token is refused as well."""
     daemon = FakeDaemon()
     async with serve_http(daemon, "127.0.0.1", 0) as port:
         for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Basic Og=="}):
@@ -144,7 +144,7 @@ async def test_without_configured_tokens_nobody_gets_in() -> None:
 
 
 async def test_the_reference_s_admin_token_works() -> None:
-    """ADMIN_TOKEN is somebody who may do everything."""
+    """ADMIN_TOKEN has the role admin."""
     async with a_site(admin_token="s3cret") as (daemon, port):
         answer = await ask(port, "/api/whatsapp/accounts/acc-1", "DELETE", token="s3cret")
     assert answer.status == 200
@@ -152,7 +152,7 @@ async def test_the_reference_s_admin_token_works() -> None:
 
 
 async def test_a_browser_is_asked_for_the_token() -> None:
-    """The page with the code can be opened by a person: the token is the password."""
+    """The page with the code can be opened in a browser: the token is the password."""
     import base64
 
     async with a_site() as (_, port):
@@ -169,7 +169,7 @@ async def test_a_browser_is_asked_for_the_token() -> None:
 
 
 async def test_a_page_repeats_no_markup() -> None:
-    """A name is text."""
+    """A name is escaped."""
     async with a_site() as (daemon, port):
         daemon.accounts.find("acc-1").card.name = "<script>"
         answer = await ask(port, "/api/whatsapp/qr/acc-1", token=ADMIN)
@@ -177,8 +177,8 @@ async def test_a_page_repeats_no_markup() -> None:
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-async def test_a_code_is_for_who_may_pair() -> None:
-    """Whoever sees it could pair the account with their own phone."""
+async def test_a_code_needs_the_right_to_pair() -> None:
+    """A viewer of the code could pair the account with another phone."""
     async with a_site() as (daemon, port):
         daemon.accounts.find("acc-1").become(State.AWAITING_SCAN, qr="2@code", pair_until=2000.0)
         shown = [
@@ -190,11 +190,11 @@ async def test_a_code_is_for_who_may_pair() -> None:
     assert [one["status"] for one in shown] == ["qr_ready", "qr_ready"]
 
 
-# --- how often ------------------------------------------------------------------------------------
+# --- rate limits ----------------------------------------------------------------------------------
 
 
 async def test_too_many_are_429() -> None:
-    """With the time to wait in head and body, as the apps read it."""
+    """With the time to wait in header and body, as the apps read it."""
     async with a_site(rate_qr=2) as (daemon, port):
         daemon.accounts.find("acc-1").become(State.AWAITING_SCAN)
         statuses = [(await pair(port, ADMIN)).status for _ in range(2)]
@@ -208,8 +208,8 @@ async def test_too_many_are_429() -> None:
     assert again.status == 200
 
 
-async def test_a_limit_is_one_caller_s() -> None:
-    """Another token from the same address is not concerned, nor is who looks."""
+async def test_each_caller_has_its_own_limit() -> None:
+    """Another token from the same address is not limited, nor are reads."""
     async with a_site(rate_qr=1, admin_token="other") as (daemon, port):
         daemon.accounts.find("acc-1").become(State.AWAITING_SCAN)
         assert [(await pair(port, ADMIN)).status for _ in range(2)] == [200, 429]
@@ -231,7 +231,7 @@ def test_full_buckets_are_forgotten() -> None:
         limits.take("caller", Limit.QR)
 
 
-# --- from where -----------------------------------------------------------------------------------
+# --- origins --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ async def test_pages_of_the_web(origin: str, let_in: bool) -> None:
 
 
 async def test_without_origins_no_page_may_ask() -> None:
-    """Nothing of it in any answer."""
+    """No answer has the header."""
     async with a_site() as (_, port):
         answer = await ask(port, "/health", headers={"Origin": "https://app.example.org"})
     assert "access-control-allow-origin" not in answer.headers
@@ -276,7 +276,7 @@ async def test_without_origins_no_page_may_ask() -> None:
 @pytest.mark.parametrize("origin", [None, "https://app.example.org", "https://evil.example.org"])
 @pytest.mark.parametrize("path", ["/healthz", "/api/whatsapp/send-message", "/nowhere"])
 async def test_options_are_always_answered(origins: str, origin: str | None, path: str) -> None:
-    """As the replaced backend did, also for what is no preflight; only an origin that is named may ask."""
+    """As the replaced backend did, also without a preflight; only a configured origin gets access."""
     async with a_site(cors_origins=origins) as (_, port):
         answer = await ask(
             port, path, "OPTIONS", headers={"Origin": origin} if origin is not None else {}
@@ -287,12 +287,12 @@ async def test_options_are_always_answered(origins: str, origin: str | None, pat
     assert answer.headers.get("access-control-allow-origin") == wanted
 
 
-# --- passive, and what is not there -----------------------------------------------------------------
+# --- passive, and unknown routes --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("row", [row for row in ALL if row[0].leader_only], ids=named_row)
-async def test_a_passive_instance_names_who_acts(row: tuple[Operation, Route]) -> None:
-    """503 with the real holder and when to ask again (docs/internals/replaced-backend.md#passive-answer)."""
+async def test_a_passive_instance_names_the_holder(row: tuple[Operation, Route]) -> None:
+    """503 with the holder and the time to wait (docs/internals/replaced-backend.md#passive-answer)."""
     route = row[1]
     async with a_site() as (daemon, port):
         daemon.leader.valid, daemon.leader.holder = None, "host-b"
@@ -319,7 +319,7 @@ async def test_a_passive_instance_names_who_acts(row: tuple[Operation, Route]) -
     }
 
 
-async def test_a_passive_instance_tells_what_the_active_one_published() -> None:
+async def test_a_passive_instance_shows_what_the_active_one_published() -> None:
     """Accounts and conversations of another machine can be read, without a code."""
     async with a_site() as (daemon, port):
         daemon.leader.valid, daemon.leader.reason = None, "host-b holds epoch 8"
@@ -335,7 +335,7 @@ async def test_a_passive_instance_tells_what_the_active_one_published() -> None:
         )
         accounts = (await ask(port, "/api/whatsapp/accounts", token=ADMIN)).document
         threads = (await ask(port, "/api/whatsapp/threads/acc-9", token=ADMIN)).document
-        nobody = await ask(port, "/api/whatsapp/threads/acc-8", token=ADMIN)
+        unknown = await ask(port, "/api/whatsapp/threads/acc-8", token=ADMIN)
     assert (accounts["waMode"], accounts["lockReason"]) == ("passive", "host-b holds epoch 8")
     assert accounts["accounts"] == [
         {
@@ -346,10 +346,10 @@ async def test_a_passive_instance_tells_what_the_active_one_published() -> None:
     ]  # fmt: skip
     assert [thread["id"] for thread in threads["threads"]] == ["acc-9__1@g.us"]
     assert threads["threads"][0]["accountName"] == "Far"
-    assert nobody.status == 404
+    assert unknown.status == 404
 
 
-async def test_other_methods_say_which_are_there() -> None:
+async def test_other_methods_get_the_allowed_ones() -> None:
     """405 names every method of the path."""
     async with a_site() as (_, port):
         answer = await ask(port, "/api/whatsapp/auto-reply-settings/acc-1", "PUT", token=ADMIN)
@@ -357,8 +357,8 @@ async def test_other_methods_say_which_are_there() -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"name": 1}', b"\xff", b"[" * 100_000])
-async def test_a_body_that_cannot_be_used(body: bytes) -> None:
-    """400 with words, and never a fault of ours."""
+async def test_an_invalid_body(body: bytes) -> None:
+    """400 with a text, and never an internal error."""
     import asyncio
     import http.client
 
@@ -399,10 +399,10 @@ _BODIES: tuple[tuple[str, str, Any], ...] = (
         ("no body", "", 401, "missing_auth_token"),
     ],
 )
-async def test_an_account_that_is_not_there_comes_before_an_invalid_body(
+async def test_an_unknown_account_is_reported_before_an_invalid_body(
     method: str, path: str, body: Any, account: str, token: str, status: int, code: str
 ) -> None:
-    """Who asks is looked at first, then the account, then the rest, as in the replaced backend."""
+    """Access is checked first, then the account, then the rest, as in the replaced backend."""
     if isinstance(body, dict) and body.get("accountId"):
         body = body | {"accountId": account}
     path = path.format(account.replace(" ", "%20"))
@@ -412,7 +412,7 @@ async def test_an_account_that_is_not_there_comes_before_an_invalid_body(
 
 
 async def test_a_body_that_is_too_large() -> None:
-    """413 before it is all read."""
+    """413 before all of it is read."""
     async with a_site() as (_, port):
         answer = await ask(
             port,
@@ -425,7 +425,7 @@ async def test_a_body_that_is_too_large() -> None:
 
 
 async def test_paths_are_matched_whole() -> None:
-    """No route answers for a longer path, nor for one with a slash more."""
+    """No route matches a longer path, nor one with an additional slash."""
     async with a_site() as (_, port):
         for more in ("/more", "/", "%0A", "%0A%0A", "%00"):
             for path in ("/api/whatsapp/accounts/acc-1/health", "/metrics"):
@@ -442,13 +442,13 @@ async def test_paths_are_matched_whole() -> None:
         {"account": "x" * 90_000},
     ],
 )
-async def test_a_body_that_the_daemon_would_not_take(body: dict[str, Any]) -> None:
-    """It is refused here: the daemon would hang up, on all who share the connection."""
+async def test_a_body_that_the_daemon_would_refuse(body: dict[str, Any]) -> None:
+    """It is refused here: the daemon would close the connection that all clients share."""
     async with a_site() as (daemon, port):
         answer = await ask(port, "/api/operations/threads.list", "POST", token=ADMIN, content=body)
         assert 400 <= answer.status < 500, answer
-        nobody = await ask(port, "/api/operations/threads.list", "POST", content=body)
-        assert nobody.status == 401, nobody
+        refused = await ask(port, "/api/operations/threads.list", "POST", content=body)
+        assert refused.status == 401, refused
         after = await ask(port, "/api/whatsapp/accounts", token=ADMIN)
         assert (after.status, daemon.internal_errors) == (200, 0)
 

@@ -1,4 +1,4 @@
-"""The HTTP server as a whole: its beginning, its end, and what lies below it."""
+"""The HTTP server as a whole: its start, its stop, and the libraries below it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def served() -> AsyncIterator[Served]:
         yield server
 
 
-# --- the beginning --------------------------------------------------------------------------------
+# --- start ----------------------------------------------------------------------------------------
 
 
 async def test_two_sockets() -> None:
@@ -47,8 +47,8 @@ async def test_two_sockets() -> None:
             assert await served.probe() == 200
 
 
-async def test_signals_are_left_alone(served: Served) -> None:
-    """The process's own handlers stay where they are."""
+async def test_signal_handlers_are_not_changed(served: Served) -> None:
+    """The process's own handlers stay installed."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     async with a_server() as other:
@@ -65,14 +65,14 @@ async def test_a_port_in_use(served: Served) -> None:
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
 async def test_an_address_of_another_machine(host: str) -> None:
-    """It says which address, and where it is set."""
+    """The error names the address and its setting."""
     with pytest.raises(BadConfig, match=host) as caught:
         await bind(host, 0)
     assert "http.address" in caught.value.hint
 
 
-async def test_a_port_that_is_not_for_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A low port asks for a right, and the error says so."""
+async def test_a_port_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A low port needs a capability, and the error names it."""
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -84,7 +84,7 @@ async def test_a_port_that_is_not_for_us(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_a_fault_of_the_server_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs it gets the error, and no client is left."""
+    """The caller gets the error, and all clients are disconnected."""
 
     def fail(_: object) -> None:
         raise ZeroDivisionError
@@ -92,7 +92,7 @@ async def test_a_fault_of_the_server_ends_it(monkeypatch: pytest.MonkeyPatch) ->
     server = a_server()
     served = await server.__aenter__()
     reader, writer = await served.connect()
-    await until(lambda: served.places.taken == 1)
+    await until(lambda: served.slots.taken == 1)
     monkeypatch.setattr(Slots, "sweep", fail)
     with suppress(ConnectionError):
         async with asyncio.timeout(TIMEOUT):
@@ -102,15 +102,15 @@ async def test_a_fault_of_the_server_ends_it(monkeypatch: pytest.MonkeyPatch) ->
         await server.__aexit__(None, None, None)
 
 
-# --- the end --------------------------------------------------------------------------------------
+# --- stop -----------------------------------------------------------------------------------------
 
 
-async def test_who_is_connected_and_has_not_asked_gets_an_answer(served: Served) -> None:
-    """Also when it asks after the server was told to stop."""
+async def test_a_connected_client_without_a_request_gets_an_answer(served: Served) -> None:
+    """Also when its request arrives after the stop was requested."""
     reader, writer = await served.connect()
-    await until(lambda: served.places.taken == 1)
+    await until(lambda: served.slots.taken == 1)
     served.stopping.set()
-    await until(lambda: served.places.stopping)
+    await until(lambda: served.slots.stopping)
     writer.write(GET)
     async with asyncio.timeout(TIMEOUT):
         (found,) = answers(await reader.read())
@@ -119,13 +119,13 @@ async def test_who_is_connected_and_has_not_asked_gets_an_answer(served: Served)
     writer.close()
 
 
-async def test_a_kept_connection_may_ask_once_more(served: Served) -> None:
-    """A probe that comes every second does not run into its end."""
+async def test_a_kept_connection_may_send_one_more_request(served: Served) -> None:
+    """A probe every second does not hit a closed connection."""
     reader, writer = await served.connect()
     writer.write(GET)
     await reader.readuntil(b"}")
     served.stopping.set()
-    await until(lambda: served.places.stopping)
+    await until(lambda: served.slots.stopping)
     writer.write(GET)
     async with asyncio.timeout(TIMEOUT):
         (found,) = answers(await reader.read())
@@ -139,7 +139,7 @@ async def test_a_request_that_is_being_answered_is_finished(served: Served) -> N
     writer.write(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
     await served.app.waiting.wait()
     served.stopping.set()
-    await until(lambda: served.places.stopping)
+    await until(lambda: served.slots.stopping)
     served.app.go_on.set()
     async with asyncio.timeout(TIMEOUT):
         (found,) = answers(await reader.read())
@@ -159,21 +159,21 @@ async def test_a_request_that_is_being_answered_is_finished(served: Served) -> N
         b"garbage\r\n\r\n",
     ],
 )
-async def test_nobody_holds_up_the_end(data: bytes) -> None:
+async def test_no_client_delays_the_end(data: bytes) -> None:
     """Silent, slow and endless clients are cut off."""
     async with a_server(HttpLimits(drain=0.05, finish=0.05)) as served:
         _, writer = await served.connect(receive=2048)
         writer.write(data)
-        await until(lambda: served.places.counters.connections == 1)
+        await until(lambda: served.slots.counters.connections == 1)
         served.stopping.set()
         async with asyncio.timeout(TIMEOUT):
             await served.ended
-        assert served.places.clients == ()
+        assert served.slots.clients == ()
         writer.close()
 
 
 async def test_the_port_is_free_afterwards(served: Served) -> None:
-    """The next process can have it at once."""
+    """The next process can bind it at once."""
     await served.probe()
     served.stopping.set()
     await served.ended
@@ -218,7 +218,7 @@ async def test_restarts_under_probes_cost_none_of_them() -> None:
         assert set(statuses) == {200}
 
 
-# --- what lies below ------------------------------------------------------------------------------
+# --- libraries ------------------------------------------------------------------------------------
 
 _READ = {
     "uvicorn's protocol": "1d4e1c579df41684",
@@ -226,7 +226,7 @@ _READ = {
     "uvicorn's server": "06e799f7c58f8be6",
     "httptools' parser": "90dbe98223947b85",
 }
-"""What was read when `connection.py` was written or last compared."""
+"""Hashes of the source that `connection.py` was written for or last compared with."""
 
 
 def _hash(text: str) -> str:
@@ -234,7 +234,7 @@ def _hash(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", _READ)
-def test_what_lies_below_has_not_changed(name: str) -> None:
+def test_the_libraries_below_have_not_changed(name: str) -> None:
     """`connection.py` and `server.py` override parts of it: read what changed, run the tests, note the new hash."""
     parser = Path(httptools.__file__).with_name("parser") / "parser.pyx"
     found = {
@@ -247,7 +247,7 @@ def test_what_lies_below_has_not_changed(name: str) -> None:
 
 
 class _Seen:
-    """What the parser itself makes of bytes."""
+    """Collects the events of the parser itself."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -274,8 +274,8 @@ def seen(*pieces: bytes) -> list[str]:
     return parser.events
 
 
-def test_the_parser_sees_the_ends_where_we_do() -> None:
-    """The head with its empty line, a body with its last byte, chunks with the line behind them."""
+def test_the_parser_finds_the_same_ends() -> None:
+    """The head with its empty line, a body with its last byte, chunks with the line after them."""
     head = b"POST / HTTP/1.1\r\nHost: a\r\n%s\r\n"
     assert seen(head % b"") == ["head", "end"]
     assert seen(head % b"Content-Length: 2\r\n") == ["head"]
@@ -291,7 +291,7 @@ async def test_an_application_sees_what_it_knows(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(GET)
     await reader.readuntil(b"}")
-    (connection,) = served.places.clients
+    (connection,) = served.slots.clients
     for name in ("cycle", "flow", "parser", "transport", "connections", "pipeline"):
         assert hasattr(connection, name)
     for name in ("disconnected", "message_event", "response_started", "response_complete", "body"):

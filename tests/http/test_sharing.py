@@ -1,4 +1,4 @@
-"""One question for all who wait: the rule over any order of events, and what asks by it."""
+"""One request for all waiting clients: the rule over any order of events, and the code that applies it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WITHIN = 2.0
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Arrivals, answers, failures, leaving and time in any order; `due` and `asked` are what the rule was told."""
+    """Arrivals, answers, failures, leaving and time in any order; `due` and `asked` are the rule's inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def arrives(self) -> None:
-        """Somebody wants an answer."""
+        """A client waits for an answer."""
         self.turn += 1
         self.number += 1
         due = self.rule.arrive(self.number, self.now)
@@ -52,7 +52,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.due)
     @rule()
     def begins(self) -> None:
-        """The question is asked."""
+        """The request is sent."""
         self.turn += 1
         self.due, self.asked_in = False, self.turn
         if not self.rule.begin():
@@ -62,7 +62,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.asked_in is not None)
     @rule()
     def ends(self) -> None:
-        """It is answered, or fails: whoever shares that came before it was asked, and nobody is given two."""
+        """It is answered, or fails: it is shared by clients that waited before it was sent, and none gets two."""
         self.turn += 1
         asked_in, self.asked_in = self.asked_in, None
         assert asked_in is not None
@@ -74,7 +74,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def leaves(self, data: st.DataObject) -> None:
-        """A client gives up; a question for which nobody waits is abandoned."""
+        """A client gives up; a request without waiting clients is abandoned."""
         self.turn += 1
         waiter = data.draw(st.sampled_from(sorted(self.waiting)))
         del self.waiting[waiter]
@@ -85,7 +85,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((0.0, 0.5, 1.9, 2.0, 5.0)))
     def time_passes(self, seconds: float) -> None:
-        """Whoever has waited for too long hears so, and nobody else."""
+        """A client that has waited too long gets a timeout, and no other does."""
         self.turn += 1
         self.now += seconds
         late, abandoned = self.rule.late(self.now)
@@ -99,14 +99,14 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_forgotten(self) -> None:
-        """While somebody waits the question is due or asked, and a deadline is known."""
+        """While a client waits the request is due or sent, and a deadline is known."""
         assert not self.waiting or self.due or self.asked_in is not None
         first = min((since for since, _ in self.waiting.values()), default=None)
         assert self.rule.deadline == (None if first is None else first + WITHIN)
 
     @invariant()
     def one_is_enough(self) -> None:
-        """Everybody who waits now is answered by the question under way and the next one."""
+        """All clients that wait now are answered by the current request and the next one."""
         assert not (self.due and self.asked_in is not None)
 
 
@@ -114,7 +114,7 @@ TestAnyOrder = AnyOrder.TestCase
 
 
 class HeldQuestion:
-    """A question that waits until the test answers it."""
+    """A request that waits until the test answers it."""
 
     def __init__(self) -> None:
         self.asked: list[asyncio.Future[str]] = []
@@ -125,14 +125,14 @@ class HeldQuestion:
 
 
 async def turns(condition: Callable[[], object]) -> None:
-    """Until the condition holds."""
+    """Wait until the condition holds."""
     async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0)
 
 
-async def test_who_comes_meanwhile_gets_the_next_answer() -> None:
-    """A thousand in one turn share one question, a thousand later ones the next: never an older answer."""
+async def test_later_clients_get_the_next_answer() -> None:
+    """A thousand at once share one request, a thousand later ones the next: never an older answer."""
     question = HeldQuestion()
     shared = SingleFlight(question, None, SystemClock())
     first = [asyncio.create_task(shared.answer()) for _ in range(1000)]
@@ -150,7 +150,7 @@ async def test_who_comes_meanwhile_gets_the_next_answer() -> None:
 
 
 async def test_a_failure_is_shared() -> None:
-    """By those who shared the question; the next question is asked all the same."""
+    """By the clients of that request; the next request is sent all the same."""
     question = HeldQuestion()
     shared = SingleFlight(question, None, SystemClock())
     first = [asyncio.create_task(shared.answer()) for _ in range(3)]
@@ -165,8 +165,8 @@ async def test_a_failure_is_shared() -> None:
     assert await later == "yes"
 
 
-async def test_nobody_waits_for_ever() -> None:
-    """Without an answer in time the question is given up, and asked anew for who comes then."""
+async def test_a_request_times_out() -> None:
+    """Without an answer in time it is abandoned, and a new one is sent for later clients."""
     question = HeldQuestion()
     shared = SingleFlight(question, 0.2, SystemClock())
     with pytest.raises(TimeoutError):
@@ -178,8 +178,8 @@ async def test_nobody_waits_for_ever() -> None:
     assert await later == "at last"
 
 
-async def test_one_who_leaves_takes_nobody_with_it() -> None:
-    """A client is cancelled; where all have left the question ends, and the next one is asked for who comes then."""
+async def test_a_cancelled_client_affects_no_other() -> None:
+    """When all are cancelled the request ends, and a new one is sent for later clients."""
     question = HeldQuestion()
     shared = SingleFlight(question, None, SystemClock())
     one, two = (asyncio.create_task(shared.answer()) for _ in range(2))
@@ -202,13 +202,13 @@ CALL = wire.EncodedCall("probe.health", [{}, []])
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds are shorter here."""
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timeouts of fractions of a second."""
     monkeypatch.setattr(link_module, "SILENCE", 0.3)
     monkeypatch.setattr(link_module, "STOPPING", 20.0)
 
 
-async def test_a_crowd_is_one_question(tmp_path: Path) -> None:
+async def test_a_crowd_is_one_request(tmp_path: Path) -> None:
     """Five hundred at once."""
 
     async def answer(peer: Peer, request: wire.Request) -> None:
@@ -221,9 +221,9 @@ async def test_a_crowd_is_one_question(tmp_path: Path) -> None:
     assert fake.asked == ["probe.health"]
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_timeouts")
 async def test_a_silent_daemon_is_unreachable_for_each(tmp_path: Path) -> None:
-    """Each hears so after its own time, whoever asked before it."""
+    """Each gets the error after its own timeout."""
 
     async def silence(peer: Peer, request: wire.Request) -> None:
         pass
@@ -242,9 +242,9 @@ async def test_a_silent_daemon_is_unreachable_for_each(tmp_path: Path) -> None:
     assert len(fake.asked) <= 6  # one at a time
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_timeouts")
 async def test_a_daemon_that_stops_is_waited_for(tmp_path: Path) -> None:
-    """By all who shared the question that it refused, and then they share the one to its successor."""
+    """By all clients of the refused request; then they share the one to its successor."""
 
     async def stops(peer: Peer, request: wire.Request) -> None:
         await peer.say(wire.Notice("stopping", []))
@@ -266,9 +266,9 @@ async def test_a_daemon_that_stops_is_waited_for(tmp_path: Path) -> None:
     assert len(fake.asked) < 10
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_lost_connection_is_asked_anew(tmp_path: Path) -> None:
-    """All who shared the question share the one on the next connection."""
+@pytest.mark.usefixtures("short_timeouts")
+async def test_a_request_is_repeated_after_a_lost_connection(tmp_path: Path) -> None:
+    """All clients of the request share the one on the next connection."""
 
     async def hangs_up(peer: Peer, request: wire.Request) -> None:
         fake.answer = answers
@@ -289,7 +289,7 @@ async def test_a_lost_connection_is_asked_anew(tmp_path: Path) -> None:
 
 @pytest.fixture
 def questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the daemon is asked."""
+    """The requests that the daemon gets."""
     found: list[str] = []
     usual: Callable[..., Awaitable[Any]] = dispatch.call
 
@@ -307,7 +307,7 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_a_flood_of_probes_costs_the_daemon_little(
     questions: list[str], path: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many clients, each on a connection of its own: as many answers, and few questions while they wait together."""
+    """Many clients, each on its own connection: each gets an answer, and few requests reach the daemon."""
     for module in (
         "app",
         "daemon_client",
@@ -322,7 +322,7 @@ async def test_a_flood_of_probes_costs_the_daemon_little(
 
 
 async def _many(port: int, path: str, number: int) -> list[int]:
-    """The statuses of so many requests, one after the other on one connection."""
+    """The statuses of this number of requests, one after the other on one connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     found = []
     for _ in range(number):
@@ -340,7 +340,7 @@ async def _many(port: int, path: str, number: int) -> list[int]:
 
 
 async def test_each_answer_repeats_its_own_request(questions: list[str]) -> None:
-    """The name of the request, and the address by which the dashboard was reached: whoever else is answered."""
+    """The name of the request, and the address by which the dashboard was reached, although the request is shared."""
     async with serve_http(FakeDaemon(), "127.0.0.1", 0) as port:
         names = [f"r-{number}" for number in range(20)]
         health = await asyncio.gather(
@@ -350,15 +350,15 @@ async def test_each_answer_repeats_its_own_request(questions: list[str]) -> None
         boards = await asyncio.gather(
             *(ask(port, "/api/status/dashboard", headers={"Host": host}) for host in hosts)
         )
-        nobody = await ask(port, "/health")
+        bare = await ask(port, "/health")
     assert [reply.document["requestId"] for reply in health] == names
     urls = [reply.document["service"]["backendBaseUrl"] for reply in boards]
     assert urls == [f"http://{host}" for host in hosts]
-    assert nobody.document["requestId"].startswith("health_")
+    assert bare.document["requestId"].startswith("health_")
 
 
 async def test_head_shares_too(questions: list[str]) -> None:
-    """HEAD is GET without a body, also among others that wait."""
+    """HEAD is GET without a body, also when it is shared."""
     async with serve_http(FakeDaemon(), "127.0.0.1", 0) as port:
         replies: list[Reply] = await asyncio.gather(
             *(ask(port, "/healthz", ("GET", "HEAD")[number % 2]) for number in range(20))
@@ -367,9 +367,9 @@ async def test_head_shares_too(questions: list[str]) -> None:
     assert len({reply.headers["content-length"] for reply in replies}) == 1
 
 
-async def test_who_sends_a_token_to_metrics_shares_nothing(questions: list[str]) -> None:
-    """What depends on rights is asked for each by itself."""
+async def test_metrics_with_a_token_are_not_shared(questions: list[str]) -> None:
+    """An answer that depends on rights is requested for each client."""
     async with serve_http(FakeDaemon(), "127.0.0.1", 0) as port:
         replies = await asyncio.gather(*(ask(port, "/metrics", token="wrong") for _ in range(5)))
     assert {reply.status for reply in replies} == {401}
-    assert {*questions} == {"http.settings"}  # nobody was let in
+    assert {*questions} == {"http.settings"}  # no call was allowed

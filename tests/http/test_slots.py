@@ -1,4 +1,4 @@
-"""Who may be connected."""
+"""The slots for connections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wad.http.server.slots import NEVER, Slots
 
 @dataclass(eq=False)
 class Guest:
-    """A connection that notes what is asked of it."""
+    """A connection that records the calls to it."""
 
     since: float
     unsent: int = 0
@@ -24,11 +24,11 @@ class Guest:
         self.ended.append("went on")
 
     def check(self, now: float) -> None:
-        """A look at the clock."""
+        """Check the deadlines."""
         self.ended.append(f"checked at {now:g}")
 
     def give_way(self) -> None:
-        """Others need the place."""
+        """Another client needs the slot."""
         self.ended.append("gave way")
 
     def stop(self) -> None:
@@ -52,8 +52,8 @@ def turns() -> Soon:
 
 
 @pytest.fixture
-def places(turns: Soon) -> Slots:
-    """Three, and two in the reserve."""
+def slots(turns: Soon) -> Slots:
+    """Three slots, and two in the reserve."""
     return Slots(
         HttpLimits(connections=3, reserve=2, unsent_bytes=100),
         frozenset(),
@@ -62,85 +62,85 @@ def places(turns: Soon) -> Slots:
     )
 
 
-def crowd(places: Slots, *since: float) -> list[Guest]:
-    """Guests that came one after the other."""
+def crowd(slots: Slots, *since: float) -> list[Guest]:
+    """Guests that connected one after the other."""
     guests = [Guest(each) for each in since]
     for guest in guests:
-        assert places.enter(guest)
+        assert slots.enter(guest)
     return guests
 
 
-def test_whoever_is_longest_without_a_request_goes(places: Slots) -> None:
-    """Whoever is being answered stays, however long."""
-    first, second, third = crowd(places, NEVER, 50, 40)
-    (fourth,) = crowd(places, NOW)
+def test_the_client_that_is_longest_without_a_request_is_disconnected(slots: Slots) -> None:
+    """A client that is being answered stays, however long."""
+    first, second, third = crowd(slots, NEVER, 50, 40)
+    (fourth,) = crowd(slots, NOW)
     assert [guest.ended for guest in (first, second, third, fourth)] == [[], [], ["gave way"], []]
-    assert not places.is_reserve(fourth)
-    assert places.taken == 3
+    assert not slots.is_reserve(fourth)
+    assert slots.taken == 3
 
 
-def test_a_burst_does_not_push_itself_out(places: Slots) -> None:
-    """Whoever has just come has the time of a request; later ones get into the reserve."""
-    first = crowd(places, NOW, NOW - 0.5, NEVER)
-    (late,) = crowd(places, NOW)
-    assert places.is_reserve(late)
+def test_a_burst_does_not_disconnect_its_own_clients(slots: Slots) -> None:
+    """A new client has the time for a request; later ones get into the reserve."""
+    first = crowd(slots, NOW, NOW - 0.5, NEVER)
+    (late,) = crowd(slots, NOW)
+    assert slots.is_reserve(late)
     assert not any(guest.ended for guest in first)
 
 
-def test_the_reserve_is_for_who_asks_at_once(places: Slots) -> None:
-    """There the newest comer is preferred; when all in it are being answered there is no more."""
-    crowd(places, NEVER, NEVER, NEVER)
-    silent, busy = crowd(places, NOW - 0.1, NEVER)
-    (newer,) = crowd(places, NEVER)
+def test_the_reserve_is_for_immediate_requests(slots: Slots) -> None:
+    """There the newest client is preferred; when all in it are being answered it is full."""
+    crowd(slots, NEVER, NEVER, NEVER)
+    silent, busy = crowd(slots, NOW - 0.1, NEVER)
+    (newer,) = crowd(slots, NEVER)
     assert silent.ended == ["gave way"]
-    assert not places.enter(Guest(NOW))
+    assert not slots.enter(Guest(NOW))
     assert busy.ended == newer.ended == []
-    assert places.counters.displaced == 2
+    assert slots.counters.displaced == 2
 
 
-def test_a_place_is_free_when_its_client_left(places: Slots) -> None:
-    """And all are when the last has."""
-    guests = crowd(places, NEVER, NEVER, NEVER, NEVER)
-    assert places.is_reserve(guests[3])
-    places.left(guests[0])
-    assert not places.is_reserve(crowd(places, NEVER)[0])
-    assert not places.empty.is_set()
-    places.end()
-    assert places.empty.is_set()
-    assert places.taken == 0
+def test_a_slot_is_free_when_its_client_has_left(slots: Slots) -> None:
+    """All are free when the last client has left."""
+    guests = crowd(slots, NEVER, NEVER, NEVER, NEVER)
+    assert slots.is_reserve(guests[3])
+    slots.left(guests[0])
+    assert not slots.is_reserve(crowd(slots, NEVER)[0])
+    assert not slots.empty.is_set()
+    slots.end()
+    assert slots.empty.is_set()
+    assert slots.taken == 0
 
 
-def test_whoever_lets_most_wait_is_cut_off(places: Slots) -> None:
-    """When all answers that nobody takes are too much together."""
-    little, much, flowing = crowd(places, NEVER, NEVER, NEVER)
+def test_the_client_with_most_unread_bytes_is_cut_off(slots: Slots) -> None:
+    """When all unread answers together exceed the limit."""
+    little, much, flowing = crowd(slots, NEVER, NEVER, NEVER)
     for guest, unsent in ((flowing, 70), (little, 20)):
         guest.unsent = unsent
-        places.stalled(guest)
-    places.flows(flowing)
+        slots.stalled(guest)
+    slots.flows(flowing)
     much.unsent = 90
-    places.stalled(much)
+    slots.stalled(much)
     assert (little.ended, much.ended, flowing.ended) == ([], ["aborted"], [])
-    assert places.unsent == 20
+    assert slots.unsent == 20
 
 
-def test_a_crowd_that_left_is_told_once() -> None:
-    """A few that come and go are none."""
-    places = Slots(HttpLimits(), frozenset(), lambda: NOW, lambda _: None)
-    guests = crowd(places, *[NEVER] * 60)
-    assert not places.crowd_left()
+def test_many_disconnected_clients_are_reported_once() -> None:
+    """A few are not reported."""
+    slots = Slots(HttpLimits(), frozenset(), lambda: NOW, lambda _: None)
+    guests = crowd(slots, *[NEVER] * 60)
+    assert not slots.crowd_left()
     for guest in guests[15:]:
-        places.left(guest)
-    assert places.crowd_left()
-    assert not places.crowd_left()
-    places.end()
-    assert not places.crowd_left()
+        slots.left(guest)
+    assert slots.crowd_left()
+    assert not slots.crowd_left()
+    slots.end()
+    assert not slots.crowd_left()
 
 
-def test_requests_that_came_together_take_turns(places: Slots, turns: Soon) -> None:
-    """A few in a turn of the loop, in the order in which they came, until all have begun."""
+def test_requests_that_arrived_together_take_turns(slots: Slots, turns: Soon) -> None:
+    """A few per turn of the loop, in order of arrival, until all have begun."""
     guests = [Guest(NOW) for _ in range(20)]
     for guest in guests:
-        places.wait(guest)
+        slots.wait(guest)
     for begun in (8, 16, 20):
         (turn,) = turns
         turns.clear()
@@ -149,16 +149,16 @@ def test_requests_that_came_together_take_turns(places: Slots, turns: Soon) -> N
     assert turns == []
 
 
-def test_all_are_told_of_the_end(places: Slots) -> None:
-    """And whoever comes later can see it."""
-    guests = crowd(places, NEVER, 50)
-    places.stop()
+def test_all_connections_get_the_end(slots: Slots) -> None:
+    """A later connection can see it."""
+    guests = crowd(slots, NEVER, 50)
+    slots.stop()
     assert [guest.ended for guest in guests] == [["stopped"], ["stopped"]]
-    assert places.stopping
+    assert slots.stopping
 
 
-def test_the_clock_is_looked_at_for_each(places: Slots) -> None:
-    """Those in the reserve, too."""
-    guests = crowd(places, NEVER, NEVER, NEVER, NEVER)
-    places.sweep()
+def test_each_deadline_is_checked(slots: Slots) -> None:
+    """Those in the reserve as well."""
+    guests = crowd(slots, NEVER, NEVER, NEVER, NEVER)
+    slots.sweep()
     assert all(guest.ended == ["checked at 100"] for guest in guests)

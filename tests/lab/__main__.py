@@ -128,19 +128,19 @@ EVERYWHERE: frozenset[Trial] = frozenset(
         *(leaving.upgrade_under_load, leaving.remove, leaving.purge, leaving.install_again),
     }
 )
-"""Tried on every system, in CI, too."""
+"""Tried on every system, also in CI."""
 SECOND: Final = {module.__name__ for module in (looking, operating, suffering)}
 """Of the rest CI runs the trials of these modules on the second system, and the others on the first."""
 
 
-def tell(line: str) -> None:
+def report(line: str) -> None:
     """One line, now."""
     print(line, flush=True)
 
 
 def say(**facts: object) -> None:
     """One line of JSON."""
-    tell(json.dumps(facts))
+    report(json.dumps(facts))
 
 
 def line_of(figure: Figure) -> str:
@@ -312,7 +312,7 @@ async def everywhere(given: argparse.Namespace, prepared: Prepared) -> tuple[lis
         only = [trial.name for trial in wanted(given, system)]
         seed = [] if given.shuffle is None else ["--shuffle", str(given.shuffle)]
         async with at_once:
-            return await apart(["--system", system, *packages, *seed, "--only", *only], tell)
+            return await apart(["--system", system, *packages, *seed, "--only", *only], report)
 
     results = await asyncio.gather(*map(on, given.system))
     return [line for lines, _ in results for line in lines], max(code for _, code in results)
@@ -366,7 +366,7 @@ def main() -> int:
         else:
             lines, code = asyncio.run(everywhere(given, prepared))
     for line in [*map(line_of, prepared.figures), *lines]:
-        tell(line)
+        report(line)
     return int(bool(code or prepared.bad or missed(prepared.figures)))
 
 

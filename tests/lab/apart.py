@@ -10,10 +10,10 @@ from typing import Final
 _LONGEST: Final = 1 << 24  # bytes of a line: a failed trial's line contains a traceback
 
 
-async def apart(words: Sequence[str], say: Callable[[str], None]) -> tuple[list[str], int]:
+async def apart(arguments: Sequence[str], say: Callable[[str], None]) -> tuple[list[str], int]:
     """Run the lab with these arguments; its lines of figures, and its exit code.  Other lines are printed."""
     lab = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.lab", *words),
+        *(sys.executable, "-m", "tests.lab", *arguments),
         stdout=asyncio.subprocess.PIPE,
         limit=_LONGEST,
     )

@@ -45,7 +45,7 @@ class Container:
                     *("systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot"),
                     *("--register=no", "--keep-unit", "--console=read-only", "--machine=wad-lab"),
                     *("--link-journal=no", "--resolv-conf=off", "--timezone=off"),
-                    "--capability=CAP_NET_ADMIN",  # else systemd 257 goes on without PrivateNetwork=
+                    "--capability=CAP_NET_ADMIN",  # else systemd 257 continues without PrivateNetwork=
                     # Its own filter of system calls does not include Landlock before version 256.
                     f"--system-call-filter={' '.join(_LANDLOCK)}",
                 ],
@@ -142,8 +142,8 @@ class Container:
 
     async def property(self, unit: str, name: str) -> str:
         """One property of a unit."""
-        words = shlex.join(["systemctl", "show", "--value", f"--property={name}", unit])
-        return (await self.run(words)).strip()
+        command = shlex.join(["systemctl", "show", "--value", f"--property={name}", unit])
+        return (await self.run(command)).strip()
 
     async def until(self, command: str, what: str, timeout: float = TIMEOUT) -> float:
         """Wait until a shell line succeeds; returns the seconds."""

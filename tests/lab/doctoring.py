@@ -31,7 +31,7 @@ _TWIN: Final = (
     "import sqlite3; db = sqlite3.connect('/var/lib/wad/wad.db', isolation_level=None);"
     " db.execute('DROP INDEX messages_by_wa_id');"
     f" db.execute('INSERT INTO messages (id, {_OTHERS}) SELECT ?, {_OTHERS} FROM messages"
-    " ORDER BY at_ms DESC LIMIT 1', ['twin'])"
+    " ORDER BY at_ms DESC LIMIT 1', ['duplicate'])"
 )
 """Makes a second document of the newest message, which the unique index prevents while it exists."""
 _BY_HAND: Final = ("editor ", "systemctl edit ", "journalctl ")
@@ -108,7 +108,7 @@ SETUPS: Final = (
         f"{_STOP}; umount /var/lib/wad/sessions; {_START}",
     ),
     Broken(
-        "the state lies in memory",
+        "the state is in memory",
         f"{_STOP}; cp -a /var/lib/wad /var/lib/kept; mount -t tmpfs -o size=300m,mode=700 small /var/lib/wad;"
         f" cp -a /var/lib/kept/. /var/lib/wad/; chown wad: /var/lib/wad; rm -r /var/lib/kept; {_START}",
         "sessions_persistent", "FAIL", "is in memory (tmpfs at /var/lib/wad)",

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Final
 
-from tests.lab.operating import told
+from tests.lab.operating import commands_of
 from tests.lab.probing import DROPPED, Probes
 from tests.lab.trial import trial
 from tests.lab.world import OPERATOR, World
@@ -75,7 +75,7 @@ async def stop_and_start(world: World) -> None:
 @trial()
 async def restarts(world: World) -> None:
     """Ten restarts by a member of the group, without root: no probe from outside fails, no wadctl is refused."""
-    plain, for_scripts = told("restart and check that it worked")
+    plain, for_scripts = commands_of("restart and check that it worked")
     await world.container.run(plain, user=OPERATOR)
     async with Probes("127.0.0.1", 8080, per_second=20) as probes:
         for number in range(_MANY):
@@ -123,14 +123,14 @@ async def http_replaced(world: World) -> None:
 @trial()
 async def without_sockets(world: World) -> None:
     """It works without the socket units, too: then it listens by itself."""
-    for line in told("work without the sockets"):
+    for line in commands_of("work without the sockets"):
         await world.container.run(line)
     await world.connected()
     for unit in ("wad.socket", "wad-http.socket"):
         assert await world.container.property(unit, "ActiveState") == "inactive"
     await world.container.run("curl --silent --fail http://127.0.0.1:8080/health")
     await world.container.run("wadctl status", user=OPERATOR)
-    for line in told("use the sockets again"):
+    for line in commands_of("use the sockets again"):
         await world.container.run(line)
     await world.connected()
     assert await world.container.property("wad.socket", "ActiveState") == "active"
@@ -139,7 +139,7 @@ async def without_sockets(world: World) -> None:
 @trial()
 async def another_address(world: World) -> None:
     """The HTTP port is moved by lines of a drop-in of its socket."""
-    edit, *lines, restart = told("another HTTP address")
+    edit, *lines, restart = commands_of("another HTTP address")
     await world.edit(edit, *lines)
     await world.container.run(restart)
     await world.connected()
@@ -180,7 +180,7 @@ async def port_taken(world: World) -> None:
 async def restart_of_one(world: World) -> None:
     """`wadctl restart ACCOUNT` replaces the worker of one account, and the daemon stays."""
     pid, worker = await world.pid(), (await world.wad.account("shop"))["worker"]["pid"]
-    (command,) = told("restart one account's worker")
+    (command,) = commands_of("restart one account's worker")
     await world.container.run(command.replace("ACCOUNT", "shop"), user=OPERATOR)
     await world.wad.wait_account(
         "shop", lambda shown: (shown["worker"] or {}).get("pid") not in (None, worker), "a worker"

@@ -27,7 +27,7 @@ class Figure:
         return self.unit != "s"
 
     def as_json(self) -> dict[str, Any]:
-        """The printed form; there is no peer to measure for comparison."""
+        """The printed form; nothing is measured for comparison."""
         return {
             "measure": self.measure, "value": round(self.value, 3), "unit": self.unit, "goal": self.goal,
             "peer": None, "peer_value": None, "ratio": None, "met": self.met,

@@ -35,7 +35,7 @@ def fetch() -> Path:
 async def migration(world: World) -> None:
     """Step by step from the Node backend to wad, the way back, and forward again: no code, nothing lost."""
     await world.connected()
-    account = world.server.add_account(_NUMBER, name="Desk")
+    account = world.server.add_account(_NUMBER, name="Office")
     node = _Backend(world)
     await node.install(account, world.peer)
     names = {"/path/to/sessions": _SESSIONS, "BACKEND": _UNIT}
@@ -61,7 +61,7 @@ async def migration(world: World) -> None:
     await node.until("message", text="to Baileys again")
     await node.send(str(world.peer.pn), "from Baileys again")
     await world.peer.received(account, text="from Baileys again")
-    assert "qr" not in {told["event"] for told in node.since}, node.since
+    assert "qr" not in {event["event"] for event in node.since}, node.since
 
     await _do(world, forward)
     await _connected(world)
@@ -104,7 +104,7 @@ class _Backend:
         await self._world.write("/etc/systemd/system/node-backend.service", self._unit())
         container = self._world.container
         await container.run(
-            f"mkdir -p -m 700 {_SESSIONS} && mkfifo /opt/backend/told && chmod 755 /opt/backend/run"
+            f"mkdir -p -m 700 {_SESSIONS} && mkfifo /opt/backend/orders && chmod 755 /opt/backend/run"
             f" && systemctl daemon-reload && systemctl enable --now {_UNIT}"
         )
         await account.phone.scan((await self.until("qr"))["code"])
@@ -127,20 +127,20 @@ class _Backend:
                 shutil.copy(word, place / "lib")
         shutil.copytree(baileys.packages(), place / "packages", symlinks=True)
         shutil.copy(Path(baileys.__file__).parent / "peer.mjs", place)
-        words = [
+        command = [
             *("/opt/backend/lib/ld-linux-x86-64.so.2", "--library-path", "/opt/backend/lib"),
             *("/opt/backend/node", "/opt/backend/peer.mjs", "/opt/backend/packages"),
             *(f"{_SESSIONS}/{_ACCOUNT}", self._world.server.environment()["HTTPS_PROXY"]),
             self._world.server.root_key.hex(),
         ]
         # Open both ways: otherwise it would end when a writer ends.
-        (place / "run").write_text(f"#!/bin/sh\nexec {' '.join(words)} <>/opt/backend/told\n")
+        (place / "run").write_text(f"#!/bin/sh\nexec {' '.join(command)} <>/opt/backend/orders\n")
 
     def _unit(self) -> str:
         return (
             "[Service]\nExecStart=/opt/backend/run\n"
             f"Environment=NODE_EXTRA_CA_CERTS={TRUST}/ca.pem\n"
-            "StandardOutput=append:/opt/backend/said\nStandardError=journal\n"
+            "StandardOutput=append:/opt/backend/events\nStandardError=journal\n"
             "[Install]\nWantedBy=multi-user.target\n"
         )
 
@@ -148,25 +148,25 @@ class _Backend:
         """The next event of this name and with these fields; earlier ones are skipped."""
         async with asyncio.timeout(_TIMEOUT):
             while True:
-                while (told := self._next()) is not None:
-                    self.since.append(told)
-                    if told["event"] == event and fields.items() <= told.items():
-                        return told
+                while (found := self._next()) is not None:
+                    self.since.append(found)
+                    if found["event"] == event and fields.items() <= found.items():
+                        return found
                 await asyncio.sleep(0.1)
 
     def _next(self) -> dict[str, Any] | None:
-        place = self._world.container.path("/opt/backend/said")
+        place = self._world.container.path("/opt/backend/events")
         whole = place.read_text().rpartition("\n")[0].splitlines() if place.exists() else []
         if self._seen == len(whole):
             return None
         self._seen += 1
-        told: dict[str, Any] = json.loads(whole[self._seen - 1])
-        return told
+        found: dict[str, Any] = json.loads(whole[self._seen - 1])
+        return found
 
     async def send(self, to: str, text: str) -> None:
         """Let it send a message."""
         line = json.dumps({"to": to, "text": text}).encode() + b"\n"
-        fd = os.open(self._world.container.path("/opt/backend/told"), os.O_WRONLY | os.O_NONBLOCK)
+        fd = os.open(self._world.container.path("/opt/backend/orders"), os.O_WRONLY | os.O_NONBLOCK)
         try:
             os.write(fd, line)
         finally:

@@ -47,7 +47,7 @@ class Habits:
 HABITS: Final = {
     "bookworm": Habits("022", ".", ""),
     "trixie": Habits("077", "my projects", ""),
-    "noble": Habits("002", "src", "de_DE.UTF-8"),  # which nobody has generated
+    "noble": Habits("002", "src", "de_DE.UTF-8"),  # which is not generated
     "resolute": Habits("027", "Téléchargements", "C.UTF-8"),
 }
 
@@ -220,7 +220,7 @@ def main() -> int:
         "--until",
         default="",
         metavar="WORDS",
-        help="stop after the first command that holds these words",
+        help="stop after the first command that contains this text",
     )
     given = parser.parse_args()
     bad = 0

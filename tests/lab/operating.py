@@ -13,7 +13,7 @@ PAGE: Final = "docs/operations.md"
 _MISTAKE: Final = '[http]\nport = "many"\n'
 
 
-def told(row: str) -> list[str]:
+def commands_of(row: str) -> list[str]:
     """The commands of a row in the page's table of tasks."""
     return table("to do", PAGE)[row]
 
@@ -21,7 +21,7 @@ def told(row: str) -> list[str]:
 @trial()
 async def settings(world: World) -> None:
     """A setting is changed, checked, and in force after a restart or, where that is enough, a reload."""
-    container, (file, check, restart) = world.container, told("change a setting")
+    container, (file, check, restart) = world.container, commands_of("change a setting")
     before = container.path(file).read_text()
     await world.write(file, "[state]\nmin_free_mb = 32\n")
     await container.run(check, user=OPERATOR)
@@ -34,7 +34,7 @@ async def settings(world: World) -> None:
     await container.run("systemctl reload wad")
     await container.until(
         "journalctl --unit=wad --lines=50 --no-pager | grep 'the configuration was reloaded'",
-        "the log to say so",
+        "its line in the log",
     )
     assert await world.pid() == pid
     await world.write(file, _MISTAKE)
@@ -51,7 +51,7 @@ async def settings(world: World) -> None:
 @trial()
 async def edit_unit(world: World) -> None:
     """`systemctl edit wad` changes a line of the unit, `systemctl revert wad` undoes it."""
-    edit, revert = told("change a line of the unit")
+    edit, revert = commands_of("change a line of the unit")
     await world.edit(edit, "[Service]", "TimeoutStopSec=45")
     assert await world.container.property("wad", "TimeoutStopUSec") == "45s"
     await world.container.run(revert)
@@ -65,7 +65,7 @@ async def edit_unit(world: World) -> None:
 async def another_name(world: World) -> None:
     """The holder's name of this machine is set by the unit, and a drop-in changes it."""
     container = world.container
-    edit, *lines, restart = told(
+    edit, *lines, restart = commands_of(
         "another name of this machine (`instance.id`; the unit sets it to the host name)"
     )
     host = (await container.run("hostname")).strip()
@@ -90,10 +90,10 @@ async def restart_refused(world: World) -> None:
     as_nobody = "runuser -u nobody -- "
     stranger = await _restart(world, 7, before=as_nobody, user="")
     assert (stranger["step"], stranger["error"]["code"]) == ("look", "denied"), stranger
-    (let,) = told("let a user run `wadctl` without sudo")
+    (let,) = commands_of("let a user run `wadctl` without sudo")
     await container.run(f"{let.replace('NAME', 'nobody')} && {as_nobody} wadctl status")
     await container.run("deluser nobody wad")
-    (stop,) = told("stop until the next boot")
+    (stop,) = commands_of("stop until the next boot")
     await container.run(stop)
     down = await _restart(world, 3)
     assert (down["step"], down["error"]["code"]) == ("look", "daemon_down"), down
@@ -114,7 +114,7 @@ async def _restart(
     world: World, code: int, options: str = "", *, before: str = "", user: str = OPERATOR
 ) -> dict[str, Any]:
     """`wadctl restart --json` that has to fail; its output."""
-    (_, command) = told("restart and check that it worked")
+    (_, command) = commands_of("restart and check that it worked")
     done = await world.container.try_run(f"{before}{command} {options}", user=user)
     assert done.returncode == code, done
     shown: dict[str, Any] = json.loads(done.stdout)

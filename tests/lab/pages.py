@@ -59,7 +59,7 @@ def table_in(text: str, head: str) -> dict[str, list[str]]:
     """The same of a page's text.  Raises LookupError if there is none."""
     found = re.search(rf"^\| {re.escape(head)} \|.*\n((?:\|.*\n)+)", text, re.M)
     if found is None:
-        raise LookupError(f"there is no table with the head {head!r}")
+        raise LookupError(f"no table has the head {head!r}")
     return {first: _CODE.findall(second) for first, second in _ROW.findall(found[1])}
 
 

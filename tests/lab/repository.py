@@ -31,8 +31,8 @@ async def from_repository(world: World) -> None:
         repository = Repository(world.work / "apt", url, _KEY, with_key)
         await asyncio.to_thread(repository.publish, [world.deb])
         async with _served(repository.directory, port):
-            told = commands("A repository of one's own", "docs/operations.md")
-            lines = " && ".join(told).replace("https://example.org/apt", url)
+            found = commands("A repository of one's own", "docs/operations.md")
+            lines = " && ".join(found).replace("https://example.org/apt", url)
             await container.run(lines, timeout=300)
             before = await container.property("wad", "InvocationID")
             assert await container.property("wad", "ActiveState") == "active"

@@ -33,7 +33,7 @@ async def _on_a_small_disk(world: World) -> None:
 
 @trial(spoils=True)
 async def full_disk(world: World) -> None:
-    """On a full disk the account waits and reports why; with free space again it goes on, and nothing is lost."""
+    """On a full disk the account waits and reports why; with free space again it continues, and nothing is lost."""
     await _on_a_small_disk(world)
     await world.container.run("dd if=/dev/zero of=/var/lib/wad/filler bs=1M count=170 2>&1")
     await world.wad.wait_account(
@@ -176,8 +176,8 @@ async def clock(world: World) -> None:
     for offset in ("-3600", "+172800", "+0"):
         await world.write("/opt/clock", f"{offset}\n")
         shown = (await _health(world))["timestamp"]
-        told = datetime.fromisoformat(shown).timestamp() - time.time()
-        assert abs(told - int(offset)) < 60, shown
+        skew = datetime.fromisoformat(shown).timestamp() - time.time()
+        assert abs(skew - int(offset)) < 60, shown
         await asyncio.sleep(6)  # longer than a renewal of the lease
         await world.peer.send_text(world.shop, f"at {offset}")
         await world.nothing_lost()

@@ -50,7 +50,7 @@ SERVER: Final = Recipe(
     ),
     disabled=("nginx.service",),
 )
-"""A small server before wad is installed: with the package's dependencies, as there is no network.
+"""A small server before wad is installed: with the package's dependencies, since the containers have no network.
 
 Only the trials with a proxy start nginx.
 """
@@ -125,17 +125,17 @@ def _is_good(name: str, recipe: Recipe) -> bool:
 
 
 def _make(system: str, name: str, recipe: Recipe) -> None:
-    place, made = cache() / name, cache() / f"{name}.made"
+    directory, made = cache() / name, cache() / f"{name}.made"
     known = SYSTEMS[system]
     # mmdebstrap leaves apt out for a system that is not Debian's.
     packages = (*recipe.packages, "apt") if known.foreign else recipe.packages
     made.unlink(missing_ok=True)
-    subprocess.run(["rm", "-rf", "--one-file-system", str(place)], check=True)
+    subprocess.run(["rm", "-rf", "--one-file-system", str(directory)], check=True)
     done = subprocess.run(
         [
             *("mmdebstrap", "--quiet", f"--variant={recipe.variant}"),
             *(f"--include={','.join(packages)}", *recipe.options, *known.options),
-            *(system, str(place)),
+            *(system, str(directory)),
         ],
         stderr=subprocess.PIPE,
         text=True,

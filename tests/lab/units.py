@@ -6,7 +6,7 @@ import json
 from itertools import permutations
 from typing import Final
 
-from tests.lab.operating import told
+from tests.lab.operating import commands_of
 from tests.lab.probing import Probes
 from tests.lab.trial import trial
 from tests.lab.world import OPERATOR, World
@@ -55,8 +55,10 @@ async def mistake_under_probes(world: World) -> None:
         so_far = len(probes.errors) + probes.answered
         while len(probes.errors) + probes.answered < so_far + 60:  # three seconds of probes
             await container.run("sleep 0.2")
-    told = await container.run("curl --silent --max-time 3 --include http://127.0.0.1:8080/health")
-    assert " 503 " in told.splitlines()[0], told
+    answer = await container.run(
+        "curl --silent --max-time 3 --include http://127.0.0.1:8080/health"
+    )
+    assert " 503 " in answer.splitlines()[0], answer
     assert await starts(world) - known <= 2, await world.log("--lines=40")
     for command in ("wadctl status", "wadctl restart"):
         asked = await container.try_run(f"timeout 10 {command}", user=OPERATOR)
@@ -145,7 +147,10 @@ async def socket_taken_away(world: World) -> None:
 @trial()
 async def stopped_for_good(world: World) -> None:
     """The page's hand-over to another backend is not undone by a probe; the way back starts everything again."""
-    (mask, *_), (*again,) = told("hand over to another backend"), told("start wad again after that")
+    (mask, *_), (*again,) = (
+        commands_of("hand over to another backend"),
+        commands_of("start wad again after that"),
+    )
     await world.container.run(mask)
     refused = await world.container.try_run("curl --silent http://127.0.0.1:8080/health")
     assert refused.returncode == 7, refused

@@ -87,16 +87,16 @@ async def drop_ins_of_http(world: World) -> None:
     await container.run("systemctl restart wad")
     await container.until("! curl --silent http://127.0.0.1:9191/health", "it to be closed")
     await nobody_is_deaf(world)
-    place = "/etc/systemd/system/wad-http.socket.d"
+    directory = "/etc/systemd/system/wad-http.socket.d"
     await world.write(
-        f"{place}/override.conf", "[Socket]\nListenStream=\nListenStream=127.0.0.1:9292\n"
+        f"{directory}/override.conf", "[Socket]\nListenStream=\nListenStream=127.0.0.1:9292\n"
     )
     await container.run("systemctl daemon-reload; systemctl restart wad-http.socket")
     await container.run("curl --silent --fail http://127.0.0.1:9292/health")
     refused = await container.try_run("curl --silent http://127.0.0.1:8080/health")
     assert refused.returncode == 7, refused
     await container.run(
-        f"rm -r {place}; systemctl daemon-reload; systemctl restart wad-http.socket"
+        f"rm -r {directory}; systemctl daemon-reload; systemctl restart wad-http.socket"
     )
     await nobody_is_deaf(world)
 

@@ -95,12 +95,12 @@ class World:
 
     @property
     def peer(self) -> Peer:
-        """A peer who writes to it."""
+        """A contact of the account."""
         assert self.bob is not None
         return self.bob
 
     def at_whatsapp(self) -> None:
-        """The people on this test server: the account's phone, and a peer who writes to it."""
+        """The persons on this test server: the account's phone, and a contact."""
         self.account = self.server.add_account(NUMBER, name="shop")
         self.bob = self.server.add_peer(PEER, name="Bob")
 

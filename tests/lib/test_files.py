@@ -37,12 +37,14 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         ) as child:
             assert child.stdout is not None
             for _ in range(10):
-                told = int(child.stdout.readline())
+                acknowledged = int(child.stdout.readline())
             child.send_signal(signal.SIGKILL)
-            told = max([told, *(int(line) for line in child.stdout.read().splitlines())])
+            acknowledged = max(
+                [acknowledged, *(int(line) for line in child.stdout.read().splitlines())]
+            )
         text = file.read_text()
         assert re.fullmatch(r"(\d+?)\1{499}", text)
-        assert int(text[: len(text) // 500]) >= told
+        assert int(text[: len(text) // 500]) >= acknowledged
 
 
 def test_writing_syncs_file_and_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +56,7 @@ def test_writing_syncs_file_and_directory(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("write", [write_file, swap_file])
-def test_what_lies_at_the_new_name_is_not_written_into(
+def test_a_file_at_the_temporary_name_is_not_written_to(
     tmp_path: Path, write: Callable[[Path, bytes], None]
 ) -> None:
     """Neither a link is followed, nor does a pipe hold the writer up; a directory is named."""

@@ -1,4 +1,4 @@
-"""Databases that a worker can write: whatever it puts there, who reads it gets an error in time, and nothing runs."""
+"""Databases that a worker can write: whatever they contain, a reader gets an error in time, and no code runs."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_a_row_that_is_huge_takes_no_memory(tmp_path: Path, column: str) -> None
 
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:
-    """Where the file counts its rows stands a text."""
+    """The counter of rows in the file is a text."""
     path = a_spool(tmp_path / "spool.db")
     changed(path, "UPDATE sqlite_sequence SET seq = 'many'")
     with closing(Spool.open(path)) as spool, pytest.raises(Damaged):
@@ -165,7 +165,7 @@ def test_writing_a_log_back_runs_nothing(tmp_path: Path) -> None:
     assert write_back(path)
 
 
-def test_who_compares_and_who_reads_names(tmp_path: Path) -> None:
+def test_readers_of_names(tmp_path: Path) -> None:
     """The daemon's looks into both files end in an error that they know."""
     account_dir = AccountDir(tmp_path)
     with closing(sqlite3.connect(account_dir.session_db, isolation_level=None)) as db:

@@ -1,4 +1,4 @@
-"""Packages are imported without parts of them, which are there for who needs them."""
+"""Packages are imported without some of their parts, which are loaded at the first use."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_part_is_missing_for_a_while(part: str) -> None:
 
 
 @pytest.mark.parametrize("without", [with_empty_modules, without_modules])
-def test_what_is_loaded_stays(
+def test_a_loaded_part_stays(
     part: str, without: Callable[[str], AbstractContextManager[None]]
 ) -> None:
     """Others have it already."""
@@ -67,5 +67,5 @@ def test_what_is_loaded_stays(
 
 
 def test_googles_library_is_loaded_without_tables_of_letters() -> None:
-    """And what asks for tokens works without them, or gets them."""
+    """Fetching tokens works without them, or loads them."""
     subprocess.run([sys.executable, "-W", "error", "-c", _GOOGLE], check=True)

@@ -162,7 +162,7 @@ async def test_a_loop_outlives_the_cancelling_of_what_it_waits_for() -> None:
     assert (tries, loops.faults) == (2, 1)
 
 
-async def test_whoever_waits_for_a_loop_shortens_its_pause() -> None:
+async def test_a_caller_that_waits_for_a_loop_shortens_its_pause() -> None:
     """It tries again at once."""
     loops, tries = Loops(SystemClock()), 0
 

@@ -1,4 +1,4 @@
-"""Open files: some are kept for the daemon's doors."""
+"""Open files: some are reserved for the daemon's interfaces."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from wad.lib import open_files
 
 
 def limited(monkeypatch: pytest.MonkeyPatch, left: int) -> None:
-    """So many more may be opened."""
+    """The number of files that may still be opened."""
     used = len(os.listdir("/proc/self/fd")) - 1
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (used + left, used + left))
 
 
-def test_what_is_left_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_remaining_files_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each that is opened is one less."""
     limited(monkeypatch, 50)
     before = open_files.left()

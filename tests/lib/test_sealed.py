@@ -1,4 +1,4 @@
-"""One file that only who knows the secret can open."""
+"""A file that can be opened only with its secret."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHEAP = sealed.Cost(4, 8, 1)
 
 @settings(max_examples=10)
 @given(st.binary(max_size=3000))
-def test_what_was_sealed_comes_out(plain: bytes) -> None:
+def test_sealed_data_is_opened(plain: bytes) -> None:
     """Nothing is lost, and nothing of it is seen."""
     found = sealed.seal(plain, SECRET, os.urandom, CHEAP)
     assert sealed.unseal(found, SECRET) == plain
@@ -63,7 +63,7 @@ def test_a_short_secret_is_refused() -> None:
 
 
 def test_too_much_is_refused_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody's file may fill the memory."""
+    """A file cannot fill the memory."""
     large = sealed.seal(b"x" * 100, SECRET, os.urandom, CHEAP)
     monkeypatch.setattr(sealed, "LIMIT", 99)
     with pytest.raises(BadInput, match="more than"):
@@ -140,8 +140,8 @@ def test_no_memory_for_a_key_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         sealed.seal(b"", SECRET, os.urandom)
 
 
-def test_what_was_not_packed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever knows the secret can seal anything; it is an error with a name."""
+def test_data_that_was_not_packed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the secret anything can be sealed; invalid content is a typed error."""
     monkeypatch.setattr(zlib, "compress", lambda plain: plain)
     odd = sealed.seal(b"no zlib stream", SECRET, os.urandom, CHEAP)
     with pytest.raises(BadInput, match="not contain data that wad has compressed"):

@@ -47,7 +47,7 @@ def is_free(daemon: Daemon) -> bool:
 
 
 def test_every_signal_that_would_end_it_is_among_them() -> None:
-    """Whatever the kernel has: the real-time signals, too."""
+    """All signals of the kernel, the real-time ones included."""
     for name in (
         "SIGUSR1",
         "SIGUSR2",
@@ -63,7 +63,7 @@ def test_every_signal_that_would_end_it_is_among_them() -> None:
 
 
 async def test_a_signal_that_means_nothing_is_said_and_ignored(tmp_path: Path) -> None:
-    """Each is logged once; the daemon goes on, and stops gracefully."""
+    """Each is logged once; the daemon continues, and stops gracefully."""
     async with a_daemon(tmp_path, engine="simulator") as daemon:
         assert daemon.process is not None
         pid = daemon.process.pid

@@ -82,7 +82,7 @@ async def test_closed_streams(daemon: Daemon, line: str, code: int) -> None:
         b"$W audit messages --account $'caf\\xe9'",
     ],
 )
-async def test_an_argument_that_is_no_text(daemon: Daemon, line: bytes) -> None:
+async def test_an_argument_that_is_not_a_text(daemon: Daemon, line: bytes) -> None:
     """Usage, as any other that cannot be used, in a line that can be shown anywhere."""
     done = await shell(daemon, line)
     assert b"Traceback" not in done.stderr

@@ -28,7 +28,7 @@ RECONNECTS = 30
 
 
 @asynccontextmanager
-async def a_mute_proxy() -> AsyncIterator[str]:
+async def a_silent_proxy() -> AsyncIterator[str]:
     """It accepts connections, and sends nothing."""
     taken: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: taken.append(writer), "127.0.0.1")
@@ -61,7 +61,7 @@ async def test_a_dial_that_hangs_is_ended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["stop", "lease"])
 async def test_a_dial_that_hangs_can_be_stopped(tmp_path: Path, how: str) -> None:
-    """By the operator and by the loss of the lease; the library's own stop would hang, too."""
+    """By the operator and by the loss of the lease; the library's own stop would hang as well."""
     async with a_real_world(tmp_path, stop_timeout=0.3) as world:
         async with world.lead():
             line = await world.line()
@@ -79,7 +79,7 @@ async def test_a_dial_that_hangs_can_be_stopped(tmp_path: Path, how: str) -> Non
 async def test_a_proxy_that_sends_nothing(tmp_path: Path) -> None:
     """The library would wait for a minute, and answer no probe during that time."""
     async with (
-        a_mute_proxy() as proxy,
+        a_silent_proxy() as proxy,
         a_real_world(tmp_path, proxy=proxy, probe_every=0.2, probe_timeout=PROBE_TIMEOUT) as world,
         world.lead(),
     ):
@@ -90,7 +90,7 @@ async def test_a_proxy_that_sends_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_missing_network_is_reported_briefly(tmp_path: Path) -> None:
-    """The library gives up at the first failure; wad goes on with new workers, and reports the problem."""
+    """The library gives up at the first failure; wad continues with new workers, and reports the problem."""
     async with a_real_world(tmp_path) as world, world.lead():
         line = await world.line()
         world.server.refusing = True

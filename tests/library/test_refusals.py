@@ -82,8 +82,8 @@ async def test_banned_until(tmp_path: Path) -> None:
         assert left is not None
         assert 3500 < left <= 3600
         times = [begun + timedelta(hours=1, seconds=n) for n in range(60)]
-        words = "banned until {:%Y-%m-%d %H:%M:%S} UTC (sent_too_many_same_message)"
-        assert line.wad.status.reason in [words.format(time) for time in times]
+        text = "banned until {:%Y-%m-%d %H:%M:%S} UTC (sent_too_many_same_message)"
+        assert line.wad.status.reason in [text.format(time) for time in times]
         # The operator reconnects too early; WhatsApp answers that a second is left.
         line.whatsapp.login_failure = Failure(402, code=101, expire=1)
         line.wad.restart()

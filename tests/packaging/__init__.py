@@ -1,1 +1,1 @@
-"""How the Debian package is made: what can be told without building one."""
+"""Tests of the Debian package that do not build it."""

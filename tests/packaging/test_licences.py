@@ -29,11 +29,11 @@ def test_the_library_says_what_it_was_built_from() -> None:
 
 @pytest.mark.parametrize("module", COMPILED, ids=lambda module: str(module.path))
 def test_the_licence_of_each_module_is_known(module: Module) -> None:
-    """A module that comes new with another build of the library has to be looked at."""
+    """A new module of another build of the library needs a check."""
     assert plain(module) in GO_LICENCES
 
 
-def test_a_file_that_is_no_go_library(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_go_library(tmp_path: Path) -> None:
     """It is refused; a copyright file that leaves something out is worse than none."""
     path = tmp_path / "x.so"
     path.write_bytes(b"\x7fELF" + bytes(100))

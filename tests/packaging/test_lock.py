@@ -56,7 +56,7 @@ def needed() -> set[str]:
     ],
     ids=lambda wanted: str(wanted.name),
 )
-def test_what_setup_cfg_asks_for_is_locked(wanted: Requirement) -> None:
+def test_requirements_of_setup_cfg_are_locked(wanted: Requirement) -> None:
     """After a change of setup.cfg: `make lock`."""
     pins = [pin for pin in PINS if plain(pin.name) == plain(wanted.name)]  # one for each marker
     assert any(wanted.specifier.contains(pin.version) for pin in pins)
@@ -68,7 +68,7 @@ def test_every_file_is_hashed() -> None:
 
 
 def test_each_is_brought_or_left_out_for_a_reason() -> None:
-    """A distribution that comes new with another needs a decision."""
+    """A new distribution needs a decision."""
     assert needed() - {*BUNDLED} - {*LEFT_OUT} == set()
 
 

@@ -1,4 +1,4 @@
-"""What a newcomer meets: README's commands, what is installed for them, and what is said of the rest."""
+"""The first steps of a newcomer: README's commands, their packages, and the messages about missing ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TOOLS = _TOP / "packaging/tools.sh"
 
 
 def test_readme_says_all_that_is_typed() -> None:
-    """From the clone to green tests, and what ends by itself: the trial types no word of its own."""
+    """From the clone to green tests: the trial types only lines of README, those that end by themselves."""
     lines = commands("Two commands")
     assert lines == ["git clone URL wad && cd wad", "make demo ONCE=1", "make test"]
     typed = session(lines, HABITS["trixie"], "/srv/wad.git")
@@ -31,7 +31,7 @@ def test_readme_says_all_that_is_typed() -> None:
 
 
 def test_a_run_may_end_with_an_earlier_command() -> None:
-    """The lines before it are typed, too; words that no line holds are an error."""
+    """The lines before it are typed as well; a text that is in no line is an error."""
     assert up_to(["a", "make b", "c"], "make") == ["a", "make b"]
     assert up_to(["a", "b"], "") == ["a", "b"]
     with pytest.raises(Failed, match="no line with 'x'"):
@@ -39,7 +39,7 @@ def test_a_run_may_end_with_an_earlier_command() -> None:
 
 
 def test_skips_are_counted_by_reason() -> None:
-    """As pytest tells them at its end."""
+    """From the lines that pytest prints at its end."""
     said = (
         "ss..\nSKIPPED [2] tests/missing.py:1: no a\nSKIPPED [1] tests/x.py:3: no a\n"
         "SKIPPED [4] tests/missing.py:1: no b\n1 passed, 7 skipped in 3.00s\n"
@@ -48,7 +48,7 @@ def test_skips_are_counted_by_reason() -> None:
 
 
 def test_a_skip_names_what_is_missing_and_how_to_get_it() -> None:
-    """In one line; any other reason is none."""
+    """In one line; any other reason is rejected."""
     said = str(Missing(*EMULATOR))
     assert said == "the Firestore emulator is missing; get it with: make emulator"
     assert says_how(said)
@@ -69,7 +69,7 @@ def test_trials_have_an_order_for_each_seed() -> None:
 
 
 def _installing(bin_: Path, *tools: str) -> subprocess.CompletedProcess[str]:
-    """`packaging/tools.sh` where only these programs are, as a user who is not root."""
+    """Run `packaging/tools.sh` where only these programs exist, as an ordinary user."""
     programs = {"id": "echo 1000"} | {
         "apt-get": 'echo "apt-get $*" >>"$LOG"', "env": 'shift; exec "$@"',
         "sudo": '[ "$1" != -n ] || exit 0; echo "sudo $*" >>"$LOG"; exec "$@"', "asking sudo": "exit 1",
@@ -95,7 +95,7 @@ def _installing(bin_: Path, *tools: str) -> subprocess.CompletedProcess[str]:
         (("apt-get", "asking sudo"), "no terminal to ask on: run 'sudo apt-get install other-shell' first."),
     ],
 )  # fmt: skip
-def test_what_cannot_be_installed_is_named(
+def test_programs_that_cannot_be_installed_are_named(
     tmp_path: Path, tools: tuple[str, ...], said: str
 ) -> None:
     """With what to do, in one line."""
@@ -105,7 +105,7 @@ def test_what_cannot_be_installed_is_named(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_what_is_missing_is_installed_through_sudo(tmp_path: Path) -> None:
+def test_missing_programs_are_installed_through_sudo(tmp_path: Path) -> None:
     """Only that, and without a question of debconf's, whose environment sudo does not pass on."""
     done = _installing(tmp_path, "apt-get", "sudo")
     assert (done.returncode, done.stderr) == (0, "")

@@ -39,7 +39,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "root" / PREFIX
 
 
-def test_what_is_the_same_for_all_lies_there_once(tree: Path) -> None:
+def test_common_files_are_packed_once(tree: Path) -> None:
     """Pure modules go to `common`, which every version reads."""
     assert (tree / "common" / "click" / "__init__.py").read_bytes() == b"pure"
     assert not list(tree.glob("lib/*/site-packages/click"))

@@ -30,7 +30,7 @@ def a_wheel(directory: Path, file: str, metadata: str) -> Path:
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> list[Path]:
-    """As publishers describe them: by an expression, a word, a classifier, or not at all."""
+    """As publishers describe them: by an expression, a name, a classifier, or not at all."""
     described = {
         "click-8.1.7-py3-none-any.whl": "Name: click\nLicense-Expression: BSD-3-Clause\n",
         "cryptography-50.0.2-cp311-abi3-manylinux_2_28_x86_64.whl": "License-Expression: Apache-2.0 OR BSD-3-Clause\n",
@@ -103,7 +103,7 @@ def test_every_wheel_is_named(wheels: list[Path], bill: dict[str, Any]) -> None:
     }
 
 
-def test_what_was_built_here_names_its_archive(bill: dict[str, Any]) -> None:
+def test_a_wheel_that_was_built_here_names_its_archive(bill: dict[str, Any]) -> None:
     """Its own hash is in no lock."""
     (built,) = [each for each in bill["components"] if each["name"] == "sdnotify"]
     assert {"name": "wad:built-from", "value": BUILT} in built["properties"]
@@ -112,14 +112,14 @@ def test_what_was_built_here_names_its_archive(bill: dict[str, Any]) -> None:
 
 
 def test_the_library_s_modules_are_named(bill: dict[str, Any]) -> None:
-    """And Go's own library: most of what reads a stranger's bytes is in them."""
+    """Go's own library as well: most code that reads a stranger's bytes is in them."""
     named = {each["name"]: each for each in bill["components"]}
     assert {module.path for module in COMPILED} <= set(named)
     assert named["stdlib"]["purl"].startswith("pkg:golang/stdlib@1.")
     assert named["go.mau.fi/libsignal"]["licenses"] == [{"license": {"id": "GPL-3.0-only"}}]
 
 
-def test_who_needs_whom(bill: dict[str, Any]) -> None:
+def test_dependencies(bill: dict[str, Any]) -> None:
     """As the lock says it; the modules belong to the library."""
     needs = {each["ref"].partition("?")[0]: each["dependsOn"] for each in bill["dependencies"]}
     assert len(needs) == len(bill["components"]) + 1

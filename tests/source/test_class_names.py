@@ -1,4 +1,4 @@
-"""A class name has one meaning: it stands in one file."""
+"""A class name has one meaning: it is defined in one file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_each_class_name_stands_in_one_file() -> None:
-    """A reader who searches for a name finds one class."""
+def test_each_class_name_is_defined_in_one_file() -> None:
+    """A search for a name finds one class."""
     found: dict[str, list[str]] = defaultdict(list)
     paths = [*ROOT.glob("wad/**/*.py"), *ROOT.glob("wadctl/**/*.py")]
     for path in sorted(paths):

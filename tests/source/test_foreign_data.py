@@ -34,14 +34,14 @@ DECODED: Final = {
     "wad/core/untrusted.py:_ms_of_text": "its own ValueError is what it asks for",
     "wad/store/firestore/documents/build.py:": "made once; reads our own replica's rows",
     "wad/store/firestore/documents/build.py:_short": "bytes that were encoded a moment ago",
-    "wad/store/firestore/documents/facts.py:": "made once; `told.read` calls it within decoding()",
+    "wad/store/firestore/documents/facts.py:": "made once; `decode.read` calls it within decoding()",
     "wad/store/firestore/documents/outbox.py:": "made once; used within decoding() below",
     "wad/store/firestore/documents/decode.py:": "made once; used within decoding() in `read`",
     "wad/store/sqlite/store.py:": "made once; reads our own store's rows",
     "wad/store/sqlite/rows.py:": "made once; read our own store's rows",
-    "wadctl/moving.py:_export": "the daemon's own words; what fails is told by the command's own handler",
+    "wadctl/moving.py:_export": "the daemon's own reply; the command's own handler reports errors",
 }
-"""Where decoding() is not around it, and why that is right."""
+"""Calls without decoding() around them, and the reason."""
 
 WRITERS: Final = {
     *("os.replace", "os.rename", "shutil.move", "tempfile.NamedTemporaryFile", "tempfile.mkstemp"),
@@ -68,7 +68,7 @@ WRITTEN: Final = {
     "wad/state/outgoing_files.py:_complete": "a rename of what was synced, and the directory after it",
     "wadctl/moving.py:_created": "a stream that is synced, and its directory, before the session is given up",
 }
-"""Who renames or writes a file without write_file(), and why that is right."""
+"""Functions that rename or write a file without write_file(), and the reason."""
 
 
 OPENERS: Final = {
@@ -78,14 +78,14 @@ OPENERS: Final = {
     "wad/lib/sqlite_file.py:_open": "with a Guard if it is untrusted: open_untrusted",
     "wad/lib/sqlite_file.py:open_reader": "for a database that open_database has opened: our own store",
     "wad/lib/sqlite_file.py:write_back": "with a Guard",
-    "wad/engine/baileys/write.py:write": "a file that was made a moment ago, and is nobody's yet",
+    "wad/engine/baileys/write.py:write": "a file that was created a moment ago, and is not used yet",
     "wad/engine/session_db.py:_opened": "with a Guard",
     "wad/engine/session_db.py:copy": "an empty one in memory",
     "wad/engine/session_db.py:check_copy": "with a Guard",
     "wad/state/spool_salvage.py:salvage": "with a Guard",
     "wad/store/emptied.py:_opened": "our own store, which no worker can reach",
 }
-"""Who opens a SQLite database without wad.lib.sqlite_file, and why that is right: a worker can write some of them."""
+"""Functions that open a SQLite database without wad.lib.sqlite_file, and the reason: a worker can write some."""
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
@@ -164,7 +164,7 @@ def _writes(call: ast.Call) -> bool:
     return f".{method}" in WRITERS and one and owner != "account"
 
 
-def test_what_others_wrote_is_decoded_in_one_way() -> None:
+def test_untrusted_data_is_decoded_in_one_way() -> None:
     """No module decodes outside of decoding(), unless it is listed with a reason."""
     assert naked_decodes() - DECODED.keys() == set()
 

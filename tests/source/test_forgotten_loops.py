@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 
-AWAITED = "whoever makes it waits for it, and handles its errors"
+AWAITED = "its creator waits for it, and handles its errors"
 BOUNDED = "each iteration brings it nearer to its end"
 A_WORKERS = "wad.worker.faults ends the process when it fails"
 HANDED_ON = "the caller gets the errors of its work"
@@ -40,21 +40,21 @@ KNOWN = {
     ("wad/daemon.py", "_live"): AWAITED,
     ("wad/daemon.py", "_first_of"): AWAITED,
     ("wad/engine/workers.py", "NeonizeEngine.launch"): AWAITED,
-    ("wad/engine/supervision.py", "SupervisedWorker.__init__"): "its end is told whatever fails (test_workers.py)",
+    ("wad/engine/supervision.py", "SupervisedWorker.__init__"): "its end is reported whatever fails (test_workers.py)",
     ("wad/engine/supervision.py", "SupervisedWorker._supervise"): AWAITED,
     ("wad/engine/process.py", "Process.__init__"): "without it the pipe is closed, which ends the worker",
     ("wad/worker/inbox.py", "Inbox.__init__"): A_WORKERS,
     ("wad/worker/inbox.py", "Inbox._work"): A_WORKERS,
-    ("wad/worker/inbox.py", "Inbox._store"): "until the disk takes it; the daemon is told why it waits",
+    ("wad/worker/inbox.py", "Inbox._store"): "until the disk accepts it; the daemon gets the reason",
     ("wad/worker/link.py", "DaemonSocket.__init__"): A_WORKERS,
     ("wad/worker/link.py", "DaemonSocket._report"): A_WORKERS,
     ("wad/worker/link.py", "Permission.watch"): A_WORKERS,
     ("wad/worker/link.py", "Permission._watch"): A_WORKERS,
     ("wad/flow/inbound/pipeline.py", "_close"): AWAITED,
-    ("wad/systemd/log_stream.py", "LogStream.__init__"): "lines that nobody takes are dropped and counted",
-    ("wad/systemd/log_stream.py", "LogStream._work"): "lines that nobody takes are dropped and counted",
+    ("wad/systemd/log_stream.py", "LogStream.__init__"): "lines that are not read are dropped and counted",
+    ("wad/systemd/log_stream.py", "LogStream._work"): "lines that are not read are dropped and counted",
     ("wad/store/write_behind.py", "WriteBehind._work"): "until nothing is due; its errors are raised by the next put",
-    ("wad/worker/requests.py", "RequestReader.requests"): "until the daemon goes",
+    ("wad/worker/requests.py", "RequestReader.requests"): "until the daemon ends",
     ("wad/worker/receipt_gate.py", "ReceiptGate.__init__"): A_WORKERS,
     ("wad/worker/receipt_gate.py", "ReceiptGate._watch"): A_WORKERS,
     ("wad/worker/main.py", "WorkerProcess.start"): A_WORKERS,
@@ -72,20 +72,20 @@ KNOWN = {
     ("wad/flow/outbound/tidying.py", "files_needed"): BOUNDED,
     ("wad/state/spool.py", "Spool.raw_after"): BOUNDED,
     ("wad/store/sqlite/store.py", "SqliteStore.__init__"): HANDED_ON,
-    ("wad/store/firestore/client/database.py", "Firestore.close"): "it may hang, and nobody waits for it",
+    ("wad/store/firestore/client/database.py", "Firestore.close"): "it may hang, and is not waited for",
     ("wad/store/firestore/copy.py", "copy"): BOUNDED,
-    ("wad/store/firestore/client/listen.py", "ListenStream.__init__"): "whoever listens hears that it has ended",
+    ("wad/store/firestore/client/listen.py", "ListenStream.__init__"): "the listener is notified of its end",
     ("wad/store/firestore/store.py", "FirestoreStore.lead"): AWAITED,
     ("wad/store/firestore/client/threads.py", "DaemonThreads._put"): HANDED_ON,
 }  # fmt: skip
-"""Where something begins or turns that `wad.lib.loops` does not keep, and why nobody has to fear for it."""
+"""Loops, tasks and threads that `wad.lib.loops` does not keep, and the reason why each is safe."""
 
 COMMANDS = ("wad/audit/", "wadctl/")
-"""Of programs that a person runs and sees the end of."""
+"""Programs that are run by hand and end."""
 
 
 class Found(NamedTuple):
-    """A place where something begins that may live for long."""
+    """A statement that begins something long-lived."""
 
     path: str
     function: str
@@ -174,6 +174,6 @@ def test_each_long_lived_loop_is_kept_or_known() -> None:
         ("x = 1", ""),
     ],
 )
-def test_what_begins_a_loop_is_seen(text: str, what: str) -> None:
+def test_the_start_of_a_loop_is_found(text: str, what: str) -> None:
     """However it is written."""
     assert [found.what for found in found_in("x.py", text)] == ([what] if what else [])

@@ -79,14 +79,14 @@ def test_only_a_file_that_is_empty_or_missing_is_padded(tmp_path: Path, kind: st
 
 
 def test_a_file_with_contents_is_not_padded(tmp_path: Path) -> None:
-    """It came since the look: as much as one page would be left of it."""
+    """It was written after the check: only one page of it would be left."""
     file = tmp_path / "spool.db"
     file.write_bytes(b"x" * 10_000)
     pad(file)
     assert file.stat().st_size == 10_000
 
 
-def test_an_empty_or_missing_file_beside_its_log_is_padded(tmp_path: Path) -> None:
+def test_an_empty_or_missing_file_with_a_log_is_padded(tmp_path: Path) -> None:
     """So that SQLite reads the log."""
     for file in (tmp_path / "spool.db", tmp_path / "session.db"):
         log_of(file).write_bytes(b"log")
@@ -102,8 +102,8 @@ def test_an_empty_or_missing_file_beside_its_log_is_padded(tmp_path: Path) -> No
 # --- cards ----------------------------------------------------------------------------------------
 
 
-def test_a_card_comes_back_whole(account_dirs: AccountDirs) -> None:
-    """Every field, and readable for people."""
+def test_a_card_is_read_as_it_was_written(account_dirs: AccountDirs) -> None:
+    """Every field, in a readable form."""
     account_dir = account_dirs.create(CARD)
     assert account_dir.card() == CARD
     assert json.loads(account_dir.card_file.read_text())["name"] == "Shop"
@@ -267,7 +267,7 @@ def test_a_session_is_a_file_with_something_in_it(
 def test_an_unknown_account_is_an_error_that_names_the_known(
     account_dirs: AccountDirs, ident: str
 ) -> None:
-    """Also for what cannot be an id; nothing outside the directory is looked at."""
+    """Also for an invalid id; nothing outside the directory is read."""
     account_dirs.create(CARD)
     with pytest.raises(UnknownAccount) as unknown:
         account_dirs.get(ident)
@@ -348,7 +348,7 @@ def test_restoring_never_replaces_an_account(account_dirs: AccountDirs, left: st
 
 
 def test_removing_needs_an_account(account_dirs: AccountDirs) -> None:
-    """There must be something to put away."""
+    """A directory that does not exist cannot be removed."""
     with pytest.raises(UnknownAccount):
         account_dirs.remove("acc-1", "20260101T000000Z")
 
@@ -508,7 +508,9 @@ def test_an_account_directory_has_its_paths(tmp_path: Path) -> None:
 # --- an account that is on its way in -------------------------------------------------------------
 
 
-def test_what_is_incoming_is_no_account_until_it_settles(account_dirs: AccountDirs) -> None:
+def test_an_incoming_directory_is_not_an_account_until_it_settles(
+    account_dirs: AccountDirs,
+) -> None:
     """Then it is one, whole, and nothing of it is left where it was."""
     with account_dirs.incoming("acc-1") as incoming:
         incoming.write_card(CARD)
@@ -520,7 +522,7 @@ def test_what_is_incoming_is_no_account_until_it_settles(account_dirs: AccountDi
     assert [path.name for path in account_dirs.root.iterdir()] == ["acc-1"]
 
 
-def test_what_a_crash_left_of_an_incoming_account_goes_with_the_next(
+def test_the_rest_of_a_crashed_import_is_removed_by_the_next(
     account_dirs: AccountDirs,
 ) -> None:
     """It is a copy: the one thing here that is deleted."""
@@ -532,7 +534,7 @@ def test_what_a_crash_left_of_an_incoming_account_goes_with_the_next(
         assert stat.S_IMODE(incoming.path.stat().st_mode) == 0o700
 
 
-def test_an_incoming_account_takes_nobodys_place(account_dirs: AccountDirs) -> None:
+def test_an_incoming_account_replaces_no_other(account_dirs: AccountDirs) -> None:
     """Neither an account's nor that of other files."""
     account_dirs.create(CARD)
     (account_dirs.root / "acc-2").mkdir()
@@ -557,7 +559,7 @@ def test_a_file_without_a_session_makes_way_for_one(account_dirs: AccountDirs) -
     assert aside.read_bytes() == b"tables"
 
 
-def test_a_place_that_cannot_be_written_is_told(
+def test_a_directory_that_cannot_be_written_is_reported(
     account_dirs: AccountDirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For each step of an account's way in."""

@@ -66,7 +66,7 @@ def test_whether_it_should_run_is_true_or_not_known(tmp_path: Path, value: objec
 
 
 @given(cut=st.integers(0, 300), mask=st.integers(0, 255))
-def test_whatever_is_left_of_a_stopped_accounts_card_it_stays_stopped(
+def test_a_stopped_account_with_a_damaged_card_stays_stopped(
     tmp_path_factory: pytest.TempPathFactory, cut: int, mask: int
 ) -> None:
     """Cut short, or with a byte changed."""
@@ -157,10 +157,8 @@ async def test_a_card_that_cannot_be_read_now_is_left_as_it_is(
 
 
 @pytest.mark.parametrize("moved", ["", "remove", "write"])
-async def test_what_a_worker_writes_beside_its_session_is_not_believed(
-    tmp_path: Path, moved: str
-) -> None:
-    """It may write all that lies in its directory: it cannot rename its account, or take another's name or number."""
+async def test_files_that_a_worker_wrote_are_not_trusted(tmp_path: Path, moved: str) -> None:
+    """It may write everything in its directory: it cannot rename its account, or take another's name or number."""
     forged = {
         "id": "acc-15550000002", "name": "other", "phone": "+15550000002", "jid": "15550000002:1@s.whatsapp.net",
         "enabled": False,
@@ -198,7 +196,7 @@ async def test_the_card_of_a_directory_that_was_brought_here_is_taken_over(tmp_p
         assert account.account_dir.card() == before
 
 
-def test_what_a_crash_left_of_a_card_does_not_count_for_the_next_account(tmp_path: Path) -> None:
+def test_the_rest_of_a_crashed_write_does_not_count_for_the_next_account(tmp_path: Path) -> None:
     """A card without its directory."""
     account_dirs = AccountDirs(tmp_path)
     first = account_dirs.create(CARD)

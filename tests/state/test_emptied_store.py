@@ -72,7 +72,7 @@ def test_a_store_of_an_earlier_version_is_not(tmp_path: Path, row: str) -> None:
     assert beginning(store) is None
 
 
-def test_what_cannot_be_read_is_no_empty_store(tmp_path: Path) -> None:
+def test_an_unreadable_store_is_not_an_empty_one(tmp_path: Path) -> None:
     """Opening it reports the error."""
     store = tmp_path / "wad.db"
     store.write_bytes(b"no database at all" * 100)

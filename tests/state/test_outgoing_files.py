@@ -67,7 +67,7 @@ def test_a_file_in_pieces_is_the_file(
 
 
 async def test_each_piece_says_how_far_it_is(tmp_path: Path) -> None:
-    """The last response has the hash; until then there is no file."""
+    """The last response has the hash; the file does not exist before."""
     media = await opened(tmp_path)
     upload = media.begin(IMAGE, 5)
     assert await media.put(upload, 0, b"abc") == UploadProgress(upload, 3)
@@ -78,7 +78,7 @@ async def test_each_piece_says_how_far_it_is(tmp_path: Path) -> None:
 
 
 async def test_only_the_next_piece_is_taken(tmp_path: Path) -> None:
-    """A wrong order, an empty chunk, a too long one and an unknown upload have their own errors; the upload goes on."""
+    """A wrong order, an empty or too long chunk and an unknown upload have their own errors; the upload continues."""
     media = await opened(tmp_path)
     upload = media.begin(IMAGE, 5)
     with pytest.raises(Conflict, match="begins at byte 0"):
@@ -110,8 +110,8 @@ async def test_pieces_and_files_have_limits(tmp_path: Path) -> None:
         await media.put(upload, 0, b"x" * (PIECE_LIMIT + 1))
 
 
-async def test_only_so_many_files_arrive_at_once(tmp_path: Path) -> None:
-    """One that does not go on for ten minutes gives way."""
+async def test_the_number_of_concurrent_uploads_is_limited(tmp_path: Path) -> None:
+    """One without progress for ten minutes is dropped for another."""
     clock = FakeClock()
     media = await opened(tmp_path, clock)
     uploads = [media.begin(IMAGE, 5) for _ in range(16)]
@@ -128,7 +128,7 @@ async def test_only_so_many_files_arrive_at_once(tmp_path: Path) -> None:
     assert (await media.put(uploads[1], 3, b"de")).sha256
 
 
-async def test_what_was_arriving_is_gone_after_a_restart(tmp_path: Path) -> None:
+async def test_incomplete_uploads_are_deleted_at_a_restart(tmp_path: Path) -> None:
     """Whole files stay."""
     media = await opened(tmp_path)
     sha256 = await put(media, b"whole")
@@ -168,7 +168,7 @@ async def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
         read(tmp_path, name, 5)
 
 
-async def test_what_nobody_needs_goes(tmp_path: Path) -> None:
+async def test_unused_files_are_deleted(tmp_path: Path) -> None:
     """What is needed, what is young, and what was used again stays."""
     media = await opened(tmp_path)
     names = [await put(media, text) for text in (b"old", b"needed", b"young", b"used")]

@@ -1,4 +1,4 @@
-"""Ownership of the state: another user cannot run wad there, and foreign files are reported with the fix."""
+"""Ownership of the state: another user cannot run wad there, and files of other users are reported with the fix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wad.lib.files import write_file
 from wad.state.account_dir import StateLock
 from wad.state.ownership import ForeignFile, check_owner, foreign, problems, user_name
 
-STRANGER = 12345  # a uid that nobody has
+STRANGER = 12345  # a uid without a user
 
 
 def no_service(_: str) -> None:
@@ -33,7 +33,7 @@ def theirs(tmp_path: Path) -> Path:
     return state
 
 
-# --- who may run it -------------------------------------------------------------------------------
+# --- permission to run it --------------------------------------------------------------------------
 
 
 def test_my_own_directory_is_fine(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_wad_run_leaves_nothing_behind(tmp_path: Path, theirs: Path) -> None:
     assert list(theirs.iterdir()) == []
 
 
-# --- what root writes in somebody's directory -----------------------------------------------------
+# --- files of root in a user's directory ----------------------------------------------------------
 
 
 def test_a_file_that_root_writes_belongs_to_the_directory_s_owner(theirs: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_state_that_is_all_ours(tmp_path: Path) -> None:
 def test_files_of_another_user_are_named_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the command that mends it, for the directory that holds all of them."""
+    """With the command that repairs it, for the directory that has all of them."""
     state = a_state(tmp_path)
     as_root("chown", "nobody", str(state / "lease.json"), str(state / "sessions/shop/session.db"))
     real = os.access

@@ -160,10 +160,10 @@ def test_a_batch_is_stored_in_order(spool: Spool) -> None:
     ids=["same", "bytes", "translation", "another message", "kind", "no id"],
 )
 @pytest.mark.parametrize("together", [True, False])
-def test_what_comes_again_is_stored_once(
+def test_a_repeated_event_is_stored_once(
     spool: Spool, again: Arrival, rows: int, together: bool
 ) -> None:
-    """Same id and kind, and the same translation or bytes; in one batch, too."""
+    """Same id and kind, and the same translation or bytes; also within one batch."""
     if together:
         spool.take([arrival(1), again])
     else:
@@ -173,7 +173,7 @@ def test_what_comes_again_is_stored_once(
 
 
 def test_a_batch_that_fails_leaves_nothing(spool: Spool) -> None:
-    """And the spool stays usable."""
+    """The spool stays usable."""
     with pytest.raises(InvalidData):
         spool.take([arrival(1), arrival(2, reason=None)])
     assert spool.take([arrival(1)]) == 1
@@ -282,7 +282,7 @@ def test_a_file_has_one_generation(path: Path) -> None:
         assert len(other.generation) == 16
 
 
-def test_nobody_else_may_read_the_file(path: Path) -> None:
+def test_only_the_owner_may_read_the_file(path: Path) -> None:
     """Mode 0600 whatever the umask, the log included."""
     before = os.umask(0)
     try:
@@ -313,7 +313,7 @@ def test_a_newer_file_is_refused_and_left_alone(path: Path) -> None:
 
 
 def test_a_directory_that_is_missing_is_unwritable(tmp_path: Path) -> None:
-    """The error names the file and what to look at."""
+    """The error names the file and the next step."""
     with pytest.raises(StateUnwritable, match=r"nowhere/spool\.db") as refused:
         Spool.open(tmp_path / "nowhere" / "spool.db")
     assert "df -h" in refused.value.hint
@@ -433,9 +433,9 @@ while True:
 """
 
 
-def test_what_was_acknowledged_survives_kill_9(path: Path) -> None:
+def test_acknowledged_rows_survive_kill_9(path: Path) -> None:
     """Twelve times in a row, with a reader on the file: every acknowledged number is readable."""
-    told: set[int] = set()
+    acknowledged: set[int] = set()
     with closing(Spool.open(path)) as daemon:
         for round_ in range(12):
             with subprocess.Popen(
@@ -443,13 +443,13 @@ def test_what_was_acknowledged_survives_kill_9(path: Path) -> None:
             ) as child:
                 assert child.stdout is not None
                 for _ in range(2 + round_ * 7):
-                    told.add(int(child.stdout.readline()))
+                    acknowledged.add(int(child.stdout.readline()))
                     daemon.after(0, 5)
                 child.send_signal(signal.SIGKILL)
-                told |= {int(line) for line in child.stdout.read().splitlines()}
+                acknowledged |= {int(line) for line in child.stdout.read().splitlines()}
             with closing(Spool.open(path)) as fresh:
                 stored = {row.seq for row in fresh.after(0, 100_000)}
-            assert told <= stored
+            assert acknowledged <= stored
             assert {row.seq for row in daemon.after(0, 100_000)} == stored
     assert stored == set(range(1, max(stored) + 1))
 
@@ -482,8 +482,8 @@ def test_a_row_that_was_recorded_after_all_is_like_any_other(spool: Spool) -> No
     assert spool.prune(seq, 100, 100) == 1
 
 
-def test_no_more_is_read_at_once_than_fits(spool: Spool) -> None:
-    """But always one row, however large."""
+def test_a_read_is_limited(spool: Spool) -> None:
+    """At least one row is read, however large."""
     for number in range(4):
         put(spool, number)
     assert len(spool.after(0, 10, size=1)) == 1

@@ -58,7 +58,7 @@ def test_raw_bytes_are_saved_too(path: Path) -> None:
     assert (row.raw, row.reason, row.wa_id) == (b"\5" * 300, "too strange", "ID5")
 
 
-def test_what_was_recorded_need_not_be_saved(path: Path) -> None:
+def test_recorded_rows_need_not_be_saved(path: Path) -> None:
     """Only rows after the cursor."""
     a_long_one(path)
     saved, rows = salvaged(path, recorded=590)
@@ -165,7 +165,7 @@ def test_after_an_error_it_goes_on_where_it_was(
     assert counted(saved) == (502, True)
 
 
-def test_what_was_unreadable_before_an_error_counts_after_it(
+def test_unreadable_rows_before_an_error_count_after_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the copy would pass for saved, and would be deleted one day."""
@@ -191,7 +191,9 @@ def test_what_was_unreadable_before_an_error_counts_after_it(
 
 
 @pytest.mark.parametrize("code", ["SQLITE_CANTOPEN", "SQLITE_NOMEM", "SQLITE_BUSY"])
-def test_what_may_pass_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+def test_a_temporary_error_is_not_damage(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
     """A lack of file descriptors or memory says nothing about the file, and is retried."""
     a_long_one(path, 3)
 

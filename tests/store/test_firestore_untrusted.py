@@ -122,9 +122,7 @@ def test_any_document_of_another_machine_is_read_or_set_aside(document: Snapshot
 
 
 @given(documents("locks/lease", *_LEASE), st.floats(0, 1e6), st.integers(0, NEWEST_EPOCH))
-def test_any_lease_is_somebodys_for_a_while_or_free(
-    document: Snapshot, age: float, epoch: int
-) -> None:
+def test_any_lease_is_held_for_a_while_or_free(document: Snapshot, age: float, epoch: int) -> None:
     record = record_of(document.fields, age, 1_700_000_000_000, epoch)
     assert epoch <= record.epoch <= NEWEST_EPOCH
     assert 0 <= record.ttl <= max(LONGEST_TTL, age + 600)
@@ -148,7 +146,7 @@ def test_audits_read_any_document(document: Snapshot) -> None:
 
 
 @given(documents("x/y", "a"))
-def test_a_document_is_shown_without_what_it_says(document: Snapshot) -> None:
+def test_a_document_is_shown_without_its_values(document: Snapshot) -> None:
     for value in document.fields.values():
         assert 0 < len(type_of(value)) < 60
 
@@ -261,7 +259,7 @@ def test_a_queued_packed_entry_has_what_can_be_sent(kind: str) -> None:
         entry_of("e1", {"status": "queued", "wad": {"entry": written}})
 
 
-def test_bytes_that_are_no_text_are_one_documents_fault() -> None:
+def test_bytes_that_are_not_a_text_affect_one_document() -> None:
     packed = entry_fields(an_entry())["wad"]["entry"].replace(b"hi", b"h\xff")
     with pytest.raises(InvalidData):
         entry_of("e1", {"status": "queued", "wad": {"entry": packed}})
@@ -322,7 +320,7 @@ def test_a_time_can_be_written_or_is_none(value: object) -> None:
 # --- what is packed -------------------------------------------------------------------------------
 
 
-def told(path: str, **ours: object) -> Snapshot:
+def snapshot(path: str, **ours: object) -> Snapshot:
     return Snapshot(path, True, {"wadBy": "m", "wad": ours})
 
 
@@ -343,11 +341,11 @@ def packed(value: object) -> bytes:
 )
 def test_a_packed_message_is_that_of_its_document(changes: dict[str, Any]) -> None:
     path = f"threads/{THREAD}/messages/m1"
-    found = read_document(told(path, told=packed(a_message())))
+    found = read_document(snapshot(path, told=packed(a_message())))
     assert isinstance(found, DocumentFacts)
     assert found.changes == (PutMessage(a_message()),)
     with pytest.raises(InvalidData):
-        read_document(told(path, told=packed(a_message(**changes))))
+        read_document(snapshot(path, told=packed(a_message(**changes))))
 
 
 def test_an_alias_is_that_of_its_document() -> None:

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.fake_daemon import FakeClock
-from tests.support.leaders import TERMS, Reigns, a_leader, running
+from tests.support.leaders import TERMS, Leaderships, a_leader, running
 from tests.support.waiting import TIMEOUT, until
 from wad.core.errors import Conflict, StateUnwritable
 from wad.core.lease import LeaseTerms, Record, acquired
@@ -94,8 +94,8 @@ NO_FILES: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("file", ["lease.json", "lease-history.jsonl"])
 @pytest.mark.parametrize("name", NO_FILES)
-async def test_what_is_not_a_file_is_moved_away(tmp_path: Path, name: str, file: str) -> None:
-    """And the lease is taken."""
+async def test_a_path_that_is_not_a_file_is_renamed(tmp_path: Path, name: str, file: str) -> None:
+    """The lease is acquired then."""
     NO_FILES[name](tmp_path / file)
     lease = a_lease(tmp_path)
     assert await lease.read() is None
@@ -196,7 +196,7 @@ async def test_a_history_that_is_too_large_is_replaced(tmp_path: Path) -> None:
     assert len(damaged_copies(history)) == 1
 
 
-async def test_what_is_written_is_read(tmp_path: Path) -> None:
+async def test_a_written_record_is_read(tmp_path: Path) -> None:
     """A record of a process that is dead."""
     await written(tmp_path)
     seen = await a_lease(tmp_path).read()
@@ -288,18 +288,18 @@ async def test_a_disk_that_hangs_costs_no_renewal(tmp_path: Path, disk: Disk) ->
 
 
 async def test_a_leader_keeps_its_lease_while_the_disk_hangs(tmp_path: Path, disk: Disk) -> None:
-    """For longer than the ttl: its epoch goes on, and so does the workers' permission to act."""
-    clock, reigns, permits = SystemClock(), Reigns(), list[float]()
+    """For longer than the ttl: its epoch continues, and so does the workers' permission to act."""
+    clock, leaderships, permits = SystemClock(), Leaderships(), list[float]()
     lease = FileLease(tmp_path / "lease.json", "me", clock)
     leader = a_leader(lease, "me", permits.append)
-    async with running(leader, reigns):
-        await until(lambda: reigns.acting and len(permits) > 2, "renewals")
+    async with running(leader, leaderships):
+        await until(lambda: leaderships.acting and len(permits) > 2, "renewals")
         disk.hang()
         begun = clock.monotonic()
         await until(lambda: clock.monotonic() - begun > 2 * TERMS.ttl, "twice the ttl")
         assert leader.valid_for() is not None
         disk.go_on()
-    assert reigns.epochs == [1]
+    assert leaderships.epochs == [1]
     assert (await on_disk(lease)).holder == ""
 
 
@@ -324,14 +324,14 @@ async def test_the_next_renewal_raises_the_error_of_the_disk(tmp_path: Path, dis
 
 async def test_a_leader_whose_disk_fails_releases(tmp_path: Path, disk: Disk) -> None:
     """The right to act ends as if the record were unreachable, and the reason is shown."""
-    reigns = Reigns()
+    leaderships = Leaderships()
     leader = a_leader(FileLease(tmp_path / "lease.json", "me"), "me")
-    async with running(leader, reigns):
-        await until(lambda: reigns.acting, "the reign")
+    async with running(leader, leaderships):
+        await until(lambda: leaderships.acting, "the leadership")
         disk.refusal = OSError(errno.EIO, os.strerror(errno.EIO))
-        await until(lambda: not reigns.acting, "the end of the reign")
+        await until(lambda: not leaderships.acting, "the end of the leadership")
         disk.refusal = None
-        await until(lambda: reigns.acting and reigns.epochs[-1] > 1, "another reign")
+        await until(lambda: leaderships.acting and leaderships.epochs[-1] > 1, "another leadership")
 
 
 async def test_a_release_is_the_last_write(tmp_path: Path, disk: Disk) -> None:
@@ -374,7 +374,7 @@ ACTS = st.sampled_from(["renew", "renew", "settle", "hang", "refuse", "heal", "r
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(ACTS, max_size=14))
-async def test_whatever_the_disk_does(
+async def test_any_fault_of_the_disk(
     tmp_path_factory: pytest.TempPathFactory, disk: Disk, acts: list[str]
 ) -> None:
     """The stored record is one that was written, never older than one before it, and free once it was released."""
@@ -388,7 +388,7 @@ async def test_whatever_the_disk_does(
             case "renew" if held:
                 asked += 1
                 async with asyncio.timeout(TIMEOUT):
-                    # What a disk refused once, or somebody damaged, may be told; nothing else is a reason.
+                    # A refused write or a damaged file may be reported; nothing else is a reason.
                     with suppress(Conflict, StateUnwritable) if troubled else nullcontext():
                         assert await lease.write(renewal(asked), held) == held
             case "settle" if not disk.hanging:

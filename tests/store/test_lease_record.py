@@ -27,7 +27,7 @@ NOW = 1_700_000_000_000
 
 
 @given(RECORDS)
-def test_what_we_wrote_we_read(record: Record) -> None:
+def test_a_record_is_read_as_it_was_written(record: Record) -> None:
     """A newer epoch of the fence is kept."""
     document = document_of(record, NOW)
     assert record_of(document, 0.0, NOW, 0) == record

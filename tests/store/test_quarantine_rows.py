@@ -64,7 +64,7 @@ def named(items: list[Quarantined]) -> list[str]:
 async def test_items_beyond_the_bound_are_counted_and_named(
     replica: Replica, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The count goes on, one item in the list stands for the rest, and the log has each."""
+    """The count continues, one item in the list represents the rest, and the log has each."""
     await put(replica, *range(MOST + 3))
     assert (replica.quarantined, replica.unlisted) == (MOST, 3)
     found = quarantine(replica)
@@ -118,7 +118,7 @@ async def test_the_rest_is_bounded(replica: Replica) -> None:
 async def test_bytes_that_are_kept_nowhere_else_are_bounded_and_named(
     replica: Replica, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The content of an item is deleted: its reason says so, and it cannot be pushed again."""
+    """The content of an item is deleted: this is in its reason, and it cannot be pushed again."""
     for number in range(3):
         path, content = f"wad_facts/f{number}", bytes([number]) * 60
         one = QuarantinedDocument(

@@ -56,7 +56,7 @@ class TestSqliteStore(StoreContract):
 
 
 def files(path: Path) -> list[Path]:
-    """The database and what lies beside it."""
+    """The database and its journal files."""
     return sorted(path.parent.glob(f"{path.name}*"))
 
 
@@ -69,7 +69,7 @@ async def test_the_configured_kind_is_sqlite(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_what_was_written_is_there_after_opening_again(tmp_path: Path) -> None:
+async def test_written_rows_are_there_after_opening_again(tmp_path: Path) -> None:
     """Messages, receipts, entries, epoch and cursor outlive the process."""
     path = tmp_path / "wad.db"
     async with opened(path) as store:
@@ -84,7 +84,7 @@ async def test_what_was_written_is_there_after_opening_again(tmp_path: Path) -> 
         assert await store.epoch() == EPOCH
 
 
-async def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
+async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
     """Mode 0600 whatever the umask, the log included."""
     before = os.umask(0)
     try:
@@ -97,7 +97,7 @@ async def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
 
 
 async def test_closing_is_idempotent_and_folds_the_log(tmp_path: Path) -> None:
-    """One file stays, and whoever asks afterwards is told."""
+    """One file stays, and later calls raise an error."""
     store = await SqliteStore.open(tmp_path / "wad.db")
     await store.record(ACC, arrival(1))
     await store.close()
@@ -122,7 +122,7 @@ async def test_a_failing_batch_leaves_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_marked_duplicate_shows_and_counts_nowhere(tmp_path: Path) -> None:
-    """Neither before nor after it goes: here our own document takes the place of its echo, which was marked."""
+    """Neither before nor after its removal: here our own document replaces its echo, which was marked."""
     async with opened(tmp_path / "wad.db") as store:
         await sending(store, queued())
         await store.record(ACC, arrival(1, from_me=True))
@@ -186,7 +186,7 @@ async def test_a_failing_step_changes_nothing(
 
 
 async def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
-    """It is not damaged, so nobody may set it aside: the error names both versions and the way out."""
+    """It is not damaged, so it is not set aside: the error names both versions and the solution."""
     path = tmp_path / "wad.db"
     async with opened(path):
         pass
@@ -229,7 +229,7 @@ async def test_a_damaged_database_is_found_when_it_is_opened(tmp_path: Path, wha
 
 
 async def test_damage_that_shows_later_is_the_same_error(tmp_path: Path) -> None:
-    """A page that goes bad while the database is open."""
+    """A page that is damaged while the database is open."""
     path = tmp_path / "wad.db"
     await a_full_database(path)
     async with opened(path) as store:
@@ -251,7 +251,7 @@ async def fill(store: Store) -> None:
 
 
 async def test_a_full_disk_stops_writing_and_loses_nothing(tmp_path: Path) -> None:
-    """What was recorded stays readable meanwhile; when there is room again, writing goes on."""
+    """Recorded rows stay readable meanwhile; when there is room again, writes succeed."""
     async with opened(tmp_path / "wad.db") as store:
         await store.record(ACC, arrival(0), Cursor("g", 0))
         with no_more_than(400_000), pytest.raises(StateUnwritable) as refused:
@@ -265,7 +265,7 @@ async def test_a_full_disk_stops_writing_and_loses_nothing(tmp_path: Path) -> No
 
 
 async def test_a_database_at_its_limit_is_a_full_disk(tmp_path: Path) -> None:
-    """SQLITE_FULL is said in the same words."""
+    """SQLITE_FULL has the same error text."""
     async with opened(tmp_path / "wad.db") as store:
         store._writing.execute("PRAGMA max_page_count=60")
         with pytest.raises(StateUnwritable, match="full"):
@@ -282,7 +282,7 @@ async def test_a_path_that_cannot_be_a_file_is_unwritable(tmp_path: Path, path: 
 async def test_a_locked_database_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody else writes for longer than we wait: nothing was done, and trying again helps."""
+    """Another process writes for longer than the timeout: nothing was done, and a retry succeeds."""
     monkeypatch.setattr("wad.lib.sqlite_file.BUSY_S", 0.05)
     path = tmp_path / "wad.db"
     async with opened(path) as store:
@@ -331,25 +331,27 @@ asyncio.run(main())
 """
 
 
-async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    """Ten times in a row: every batch and every claim that was told is there, and no half of a batch."""
-    path, told = tmp_path / "wad.db", 0
+async def test_acknowledged_changes_survive_kill_9(tmp_path: Path) -> None:
+    """Ten times in a row: every acknowledged batch and claim is there, and no part of a batch."""
+    path, acknowledged = tmp_path / "wad.db", 0
     for round_ in range(10):
         with subprocess.Popen(
             [sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True
         ) as child:
             assert child.stdout is not None
             for _ in range(3 + round_ * 5):
-                told = int(child.stdout.readline())
+                acknowledged = int(child.stdout.readline())
             child.send_signal(signal.SIGKILL)
-            told = max([told, *(int(line) for line in child.stdout.read().splitlines())])
+            acknowledged = max(
+                [acknowledged, *(int(line) for line in child.stdout.read().splitlines())]
+            )
         async with opened(path) as store:
             cursor = await store.cursor(ACC)
             assert cursor is not None
-            assert cursor.seq >= told
+            assert cursor.seq >= acknowledged
             totals = await store.totals(ACC)
             assert totals.messages == 10 * cursor.seq + sum(totals.outbox.values())
-            claimed = await store.entry(queued(f"k{told}").id)
+            claimed = await store.entry(queued(f"k{acknowledged}").id)
             assert claimed is not None
             assert claimed.claim == CLAIMED.claim
 
@@ -368,8 +370,8 @@ async def test_an_entry_that_cannot_be_read_is_passed_over(tmp_path: Path) -> No
         assert await store.entries(ACC) == [entry]
 
 
-async def test_what_waited_before_chats_took_turns_leaves_in_its_order(tmp_path: Path) -> None:
-    """And before what is queued for its chat since."""
+async def test_older_queued_entries_keep_their_order(tmp_path: Path) -> None:
+    """They are sent before entries that were queued for their chat since."""
     path = tmp_path / "wad.db"
     with closing(sqlite3.connect(path)) as db, db:
         db.executescript(f"{STEPS[0]} PRAGMA user_version = 1;")

@@ -49,13 +49,13 @@ OLDER = 2  # steps that a file had taken in which messages were found by wad's o
 
 
 def run(path: Path, statement: str, *values: object) -> list[Any]:
-    """Run one statement past the store."""
+    """Run one statement without the store."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         return db.execute(statement, values).fetchall()
 
 
 def many(first: int, count: int) -> list[Change]:
-    """The changes of so many messages."""
+    """The changes of this number of messages."""
     return [change for number in range(first, first + count) for change in arrival(number)]
 
 
@@ -122,10 +122,10 @@ async def test_a_message_that_a_bug_stores_again_is_refused(tmp_path: Path) -> N
         (GROUP, {"id": "other"}),
     ],
 )
-async def test_a_whatsapp_id_is_there_once_in_a_chat(
+async def test_a_whatsapp_id_is_unique_in_a_chat(
     tmp_path: Path, chat: Any, again: dict[str, str]
 ) -> None:
-    """Under another document id; between two people whoever is said to have written it."""
+    """Under another document id; in a chat of two also with another sender."""
     path = tmp_path / "wad.db"
     async with opened(path) as store:
         await store.record(ACC, arrival(1, chat, sender=ANN))
@@ -145,9 +145,7 @@ async def test_a_whatsapp_id_is_there_once_in_a_chat(
         {"duplicate_of": "first"},
     ],
 )
-async def test_what_is_another_message_is_not_refused(
-    tmp_path: Path, again: dict[str, object]
-) -> None:
+async def test_another_message_is_not_refused(tmp_path: Path, again: dict[str, object]) -> None:
     """Another id, direction, author, chat or account; and a row that is marked as a duplicate, even of itself."""
     path = tmp_path / "wad.db"
     async with opened(path) as store:
@@ -176,17 +174,15 @@ async def test_messages_without_a_whatsapp_id_are_many(tmp_path: Path) -> None:
         ),
     ],
 )
-async def test_what_is_looked_for_is_found_by_an_index(
-    tmp_path: Path, query: str, index: str
-) -> None:
-    """However many messages there are, as few rows are looked at."""
+async def test_queries_use_an_index(tmp_path: Path, query: str, index: str) -> None:
+    """The number of rows that are read does not grow with the number of messages."""
     async with opened(tmp_path / "wad.db"):
         pass
     plan = run(tmp_path / "wad.db", f"EXPLAIN QUERY PLAN {query}", *["x"] * query.count("?"))
     assert [index in row[-1] for row in plan] == [True]
 
 
-async def test_what_another_process_stored_is_known(tmp_path: Path) -> None:
+async def test_messages_of_another_process_are_known(tmp_path: Path) -> None:
     """`wadctl store copy` writes beside the daemon: one message is stored once by the two of them."""
     async with opened(tmp_path / "wad.db") as one, opened(tmp_path / "wad.db") as other:
         await one.record(ACC, many(0, 10))
@@ -198,8 +194,8 @@ async def test_what_another_process_stored_is_known(tmp_path: Path) -> None:
 # --- two that become one ------------------------------------------------------------------------------
 
 
-async def test_an_echo_that_came_first_gives_way_to_our_own(tmp_path: Path) -> None:
-    """Both would have the WhatsApp id for a moment: the echo goes before."""
+async def test_an_echo_that_arrived_first_is_replaced_by_our_own(tmp_path: Path) -> None:
+    """Both would have the WhatsApp id for a moment: the echo is deleted before."""
     async with opened(tmp_path / "wad.db") as store:
         await sending(store, queued())
         await store.record(ACC, arrival(1, from_me=True))
@@ -209,7 +205,7 @@ async def test_an_echo_that_came_first_gives_way_to_our_own(tmp_path: Path) -> N
         ]
 
 
-async def test_a_marked_twin_does_not_keep_two_threads_apart(tmp_path: Path) -> None:
+async def test_a_marked_duplicate_does_not_keep_two_threads_apart(tmp_path: Path) -> None:
     """The message is in both threads, and once more where it was marked."""
     path = tmp_path / "wad.db"
     async with opened(path) as store:
@@ -228,8 +224,8 @@ async def test_a_marked_twin_does_not_keep_two_threads_apart(tmp_path: Path) -> 
 # --- older files --------------------------------------------------------------------------------------
 
 
-async def test_an_older_file_is_upgraded_and_says_the_same(tmp_path: Path) -> None:
-    """What it held is there, known when it is told again, and its own index is gone."""
+async def test_an_older_file_is_upgraded_without_a_change_of_content(tmp_path: Path) -> None:
+    """Its messages are there and known when they are received again, and its own index is gone."""
     path = tmp_path / "wad.db"
     async with opened(path) as store:
         await store.record(ACC, [*many(0, 300), *arrival(1, GROUP, sender=ANN)], Cursor("g", 7))
@@ -246,7 +242,7 @@ async def test_an_older_file_is_upgraded_and_says_the_same(tmp_path: Path) -> No
     assert not run(path, "SELECT 1 FROM meta WHERE key = 'packed'")
 
 
-async def test_what_an_older_file_holds_twice_is_marked_and_named(
+async def test_duplicates_of_an_older_file_are_marked_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Under its own id again, and under another: the first stays, nothing is deleted, the thread counts it once."""
@@ -257,14 +253,14 @@ async def test_what_an_older_file_holds_twice_is_marked_and_named(
     first, second, _ = (row[0] for row in run(path, "SELECT id FROM messages ORDER BY number"))
     make_older(path)
     same = copy_row(path, 1)
-    other = copy_row(path, 2, id="zz-twin")
+    other = copy_row(path, 2, id="zz-duplicate")
     async with opened(path) as store:
         assert await contents(store) == before
         (problem,) = store.problems()
         assert "2 messages" in problem.text
         assert (await store.record(ACC, many(1, 3))).known == 3
     assert marked(path) == {same: first, other: second}
-    for number, ident in ((same, first), (other, "zz-twin")):
+    for number, ident in ((same, first), (other, "zz-duplicate")):
         assert f"message {ident} (row {number}, account {ACC}" in caplog.text
     assert run(path, "SELECT count(*) FROM messages") == [(5,)]
     async with opened(path) as store:
@@ -272,7 +268,7 @@ async def test_what_an_older_file_holds_twice_is_marked_and_named(
 
 
 @pytest.mark.parametrize("placeholder", [MessageKind.LOST, MessageKind.UNDECRYPTABLE])
-async def test_what_could_be_read_stays(tmp_path: Path, placeholder: MessageKind) -> None:
+async def test_a_readable_message_stays(tmp_path: Path, placeholder: MessageKind) -> None:
     """Rather than an earlier placeholder for it."""
     path = tmp_path / "wad.db"
     async with opened(path) as store:
@@ -290,7 +286,7 @@ async def test_what_could_be_read_stays(tmp_path: Path, placeholder: MessageKind
 
 
 @pytest.mark.parametrize("again", ["the same message", "with its time"])
-async def test_what_is_received_again_updates_the_row_that_is_shown(
+async def test_a_message_that_is_received_again_updates_the_shown_row(
     tmp_path: Path, again: str
 ) -> None:
     """Not the older placeholder for it, which is marked as its duplicate and has the message's document id."""
@@ -322,13 +318,13 @@ async def test_our_own_document_stays(tmp_path: Path) -> None:
         assert shown.id == queued().id
 
 
-async def test_what_was_marked_before_stays_as_it_was(tmp_path: Path) -> None:
+async def test_rows_that_were_marked_before_stay_unchanged(tmp_path: Path) -> None:
     """A repair of before has marked it already."""
     path = tmp_path / "wad.db"
     async with opened(path) as store:
         await store.record(ACC, arrival(1))
     make_older(path)
-    number = copy_row(path, 1, id="zz-twin", duplicate_of="whatever")
+    number = copy_row(path, 1, id="zz-duplicate", duplicate_of="whatever")
     run(path, "UPDATE threads SET messages = 1")
     async with opened(path) as store:
         assert store.problems() == ()
@@ -369,10 +365,10 @@ async def test_an_upgrade_that_was_killed_begins_anew(tmp_path: Path) -> None:
         assert len(marked(path)) == 1
 
 
-async def test_an_upgrade_says_how_long_it_takes_and_can_be_stopped(
+async def test_an_upgrade_reports_its_progress_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A large file takes minutes; whoever stops wad meanwhile is not waited for, and the next start goes on."""
+    """A large file takes minutes; a stop meanwhile interrupts it, and the next start continues."""
     monkeypatch.setattr(sqlite_file, "_REPORT_EVERY", 0.0)
     monkeypatch.setattr(sqlite_file, "_LOOK_AFTER", 100)
     monkeypatch.setattr(sqlite_file, "_LOG_EVERY", 0.0)
@@ -381,15 +377,15 @@ async def test_an_upgrade_says_how_long_it_takes_and_can_be_stopped(
     async with opened(path) as store:
         await store.record(ACC, many(0, 500))
     make_older(path)
-    told: list[float] = []
+    reported: list[float] = []
 
     def stop(seconds: float) -> bool:
-        told.append(seconds)
-        return len(told) < 5
+        reported.append(seconds)
+        return len(reported) < 5
 
     with pytest.raises(Unavailable, match="interrupted"):
         await SqliteStore.open(path, stop)
-    assert len(told) == 5
+    assert len(reported) == 5
     assert "is being migrated" in caplog.text
     assert run(path, "PRAGMA user_version") == [(OLDER,)]
     async with opened(path, progress=lambda seconds: True) as store:
@@ -397,7 +393,7 @@ async def test_an_upgrade_says_how_long_it_takes_and_can_be_stopped(
 
 
 async def test_a_document_is_one_message_whatever_its_direction(tmp_path: Path) -> None:
-    """Another program has changed what lies in Firestore: it is known by its id."""
+    """Another program has changed a document in Firestore: it is known by its id."""
     path = tmp_path / "wad.db"
     async with opened(path) as store:
         await store.record(ACC, arrival(1))

@@ -12,7 +12,7 @@ GROUP = "120363000000000001@g.us"
 
 
 def key(name: str, size: int = 32) -> bytes:
-    """Bytes that stand for a key of this name."""
+    """The bytes of a made-up key of this name."""
     return hashlib.shake_128(name.encode()).digest(size)
 
 

@@ -1,6 +1,6 @@
 """A real wad daemon in a process of its own, for whole-system tests, the demo and the bench.
 
-It is started as a user starts it, with nothing in it that knows of tests, and spoken to through its own doors.
+It is started as a user starts it, without anything for tests, and called through its own interfaces.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KEPT = ("PATH", "HOME", "LANG", "TERM", "VIRTUAL_ENV")
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
+    """A free TCP port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -158,12 +158,12 @@ class Daemon:
         return sorted(found, key=lambda message: int(message["at_ms"]))
 
     async def wadctl(
-        self, *words: str, timeout: float = TIMEOUT
+        self, *arguments: str, timeout: float = TIMEOUT
     ) -> subprocess.CompletedProcess[str]:
         """Run the real command."""
         return await asyncio.to_thread(
             subprocess.run,
-            [sys.executable, "-m", "wadctl", *words],
+            [sys.executable, "-m", "wadctl", *arguments],
             env=self.environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -173,15 +173,15 @@ class Daemon:
             check=False,
         )
 
-    async def doctor(self, *words: str, code: int | None = None) -> dict[str, Any]:
+    async def doctor(self, *arguments: str, code: int | None = None) -> dict[str, Any]:
         """The findings of the doctor, by id; `code`: the exit code that it must have."""
-        done = await self.wadctl("doctor", "--json", *words, timeout=120)
+        done = await self.wadctl("doctor", "--json", *arguments, timeout=120)
         assert code in (None, done.returncode), done
         return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
 
-    async def wadctl_json(self, *words: str) -> Any:
+    async def wadctl_json(self, *arguments: str) -> Any:
         """The JSON that the real command prints; it must succeed."""
-        done = await self.wadctl(*words, "--json")
+        done = await self.wadctl(*arguments, "--json")
         assert done.returncode == 0, done
         return json.loads(done.stdout)
 

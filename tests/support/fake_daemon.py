@@ -1,4 +1,4 @@
-"""A daemon without anything behind it: the attributes that the doors read, to be set as a test likes."""
+"""A daemon without anything behind it: the attributes that the interfaces read, set by tests."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class FakeAccount:
 
 @dataclass
 class FakeEngine:
-    """Only its word on receipts."""
+    """A worker that reports only its handling of receipts."""
 
     receipts: str = "held"
 
@@ -157,7 +157,7 @@ class FakeAccounts:
         self._clock = clock
         self._all: dict[str, FakeAccount] = {}
         self.removed: list[str] = []
-        self.places: list[SessionLocation] = []
+        self.locations: list[SessionLocation] = []
 
     def have(self, ident: str, name: str = "Shop") -> FakeAccount:
         account = FakeAccount(ident, self._clock, FakeCard(name))
@@ -179,7 +179,7 @@ class FakeAccounts:
         return self._all[ident]
 
     def elsewhere(self) -> list[SessionLocation]:
-        return self.places
+        return self.locations
 
     async def start(self, account: FakeAccount) -> None:
         await account.start()
@@ -250,7 +250,7 @@ class FakeBus:
     """What happened, and what a test makes happen."""
 
     def __init__(self) -> None:
-        self.past: list[FakeHappening] = []
+        self.earlier: list[FakeHappening] = []
         self._queues: set[asyncio.Queue[FakeHappening]] = set()
 
     @property
@@ -259,7 +259,7 @@ class FakeBus:
 
     def publish(self, kind: str, text: str, *, account: str = "", **detail: Any) -> None:
         happening = FakeHappening(1_700_000_000_000, kind, account, text, detail)
-        self.past.append(happening)
+        self.earlier.append(happening)
         for queue in self._queues:
             queue.put_nowait(happening)
 
@@ -268,17 +268,17 @@ class FakeBus:
         self, *, last: int = 0, live: bool = True
     ) -> AsyncIterator[AsyncIterator[FakeHappening]]:
         queue: asyncio.Queue[FakeHappening] = asyncio.Queue()
-        past = self.past[-last:] if last else []
+        earlier = self.earlier[-last:] if last else []
         self._queues.add(queue)
         try:
-            yield self._read(queue, past, live)
+            yield self._read(queue, earlier, live)
         finally:
             self._queues.discard(queue)
 
     async def _read(
-        self, queue: asyncio.Queue[FakeHappening], past: list[FakeHappening], live: bool
+        self, queue: asyncio.Queue[FakeHappening], earlier: list[FakeHappening], live: bool
     ) -> AsyncIterator[FakeHappening]:
-        for happening in past:
+        for happening in earlier:
             yield happening
         while live:
             yield await queue.get()

@@ -34,7 +34,7 @@ def _private(name: str) -> rsa.RSAPrivateKey:
 
 
 class Signer:
-    """Somebody with a key.  Two of the same name have the same one."""
+    """A signer with a key.  Two of the same name have the same key."""
 
     def __init__(self, name: str = "key-1") -> None:
         self.name = name

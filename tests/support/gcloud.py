@@ -1,4 +1,4 @@
-"""A stand-in for gcloud, to be put on PATH: it knows one project, keeps its state in a file, and plays what is asked.
+"""A fake gcloud for PATH: it has one project, keeps its state in a file, and gives the scripted answers.
 
 Run as a program it is gcloud; `installed` puts it into a directory.
 """
@@ -18,7 +18,7 @@ STATE = "WAD_TEST_GCLOUD"
 def installed(directory: Path, **state: Any) -> Path:
     """Put it into `directory` as `gcloud`; the file with its state.
 
-    `services` are region -> names; `refuse` words of commands that fail; `never_ready`, `no_image` as they say; `url`
+    `services` are region -> names; `refuse` parts of commands that fail; `never_ready`, `no_image` as they say; `url`
     is where every service answers.
     """
     file = directory / "gcloud.json"
@@ -29,18 +29,18 @@ def installed(directory: Path, **state: Any) -> Path:
     return file
 
 
-def _main(words: list[str]) -> int:
+def _main(arguments: list[str]) -> int:
     file = Path(os.environ[STATE])
     state = json.loads(file.read_text())
-    state["calls"].append(words)
-    code = _answer(state, words)
+    state["calls"].append(arguments)
+    code = _answer(state, arguments)
     file.write_text(json.dumps(state))
     return code
 
 
-def _answer(state: dict[str, Any], words: list[str]) -> int:
-    plain = [word for word in words if not word.startswith("--")]
-    options = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
+def _answer(state: dict[str, Any], arguments: list[str]) -> int:
+    plain = [word for word in arguments if not word.startswith("--")]
+    options = dict(word[2:].partition("=")[::2] for word in arguments if word.startswith("--"))
     services = state.get("services", {}).get(options.get("region", ""), [])
     if refused := next((word for word in state.get("refuse", []) if word in plain), ""):
         print(f"WARNING: about to fail\nERROR: (gcloud.run) {refused} was refused", file=sys.stderr)

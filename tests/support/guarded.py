@@ -11,11 +11,11 @@ from wad.worker.translate import base, content
 
 
 class ReadDirectly(BaseException):
-    """A string field was read past the readers.  No Exception: it must not be taken for what an item may raise."""
+    """A string field was read without the readers.  Not an Exception, since an item may raise those."""
 
 
 class Guarded:
-    """An object of a protobuf; everything that is reached through it is guarded, too."""
+    """An object of a protobuf; everything that is reached through it is guarded as well."""
 
     def __init__(self, part: Any) -> None:
         object.__setattr__(self, "part", part)
@@ -52,7 +52,7 @@ def _guarded(found: Any) -> Any:
 
 
 def guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the readers, and nobody else, look into guarded objects."""
+    """Let only the readers access guarded objects."""
     read = base.raw_text
 
     def raw_text(part: Any, field: str) -> Any:

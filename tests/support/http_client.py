@@ -47,7 +47,7 @@ async def ask(
     token: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """One request on a connection of its own; `content` goes as JSON, `token` as the bearer."""
+    """One request on a connection of its own; `content` is sent as JSON, `token` as the bearer."""
     sent = dict(headers or {})
     body = None
     if content is not None:

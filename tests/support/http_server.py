@@ -31,7 +31,7 @@ class App:
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
-    """A client went while its request was answered."""
+    """A client disconnected while its request was answered."""
     requests: list[str] = field(default_factory=list)
     made: int = 0
     """Pieces of the endless answer."""
@@ -49,7 +49,7 @@ class App:
         return JSONResponse({"size": len(body), "sha256": hashlib.sha256(body).hexdigest()})
 
     async def refuse(self, request: Request) -> Response:
-        """An answer before the body was looked at."""
+        """An answer before the body is read."""
         return JSONResponse({"success": False, "error": "unauthorized"}, 401)
 
     async def large(self, request: Request) -> Response:
@@ -58,7 +58,7 @@ class App:
         return PlainTextResponse(b"x" * min(1 << 24, int(size if size.isdecimal() else 9)))
 
     async def endless(self, request: Request) -> Response:
-        """Pieces of 16 kB, as long as somebody takes them."""
+        """Pieces of 16 kB, as long as the client reads them."""
 
         async def pieces() -> AsyncIterator[bytes]:
             while True:
@@ -68,13 +68,13 @@ class App:
         return StreamingResponse(pieces())
 
     async def wait(self, request: Request) -> Response:
-        """Answers when the test says so."""
+        """Answers when the test sets the event."""
         self.waiting.set()
         await self.go_on.wait()
         return PlainTextResponse("went on")
 
     async def upload(self, request: Request) -> Response:
-        """Takes one piece of the body, and the others when the test says so."""
+        """Reads one piece of the body, and the others when the test sets the event."""
         size = 0
         async for piece in request.stream():
             size += len(piece)
@@ -119,7 +119,7 @@ class Served:
     """A server that runs."""
 
     port: int
-    places: Slots
+    slots: Slots
     app: App
     stopping: asyncio.Event
     ended: asyncio.Task[None]
@@ -134,7 +134,7 @@ class Served:
         return await asyncio.open_connection(sock=sock, limit=1 << 16)
 
     async def exchange(self, *pieces: bytes, eof: bool = False) -> bytes:
-        """All bytes that come back until the server closes; the pieces leave one by one."""
+        """All bytes that are received until the server closes; the pieces are sent one by one."""
         reader, writer = await self.connect()
         try:
             for piece in pieces:
@@ -151,7 +151,7 @@ class Served:
             writer.close()
 
     async def ask(self, *pieces: bytes, eof: bool = False) -> list[Answer]:
-        """The answers that come back until the server closes."""
+        """The answers that are received until the server closes."""
         return answers(await self.exchange(*pieces, eof=eof))
 
     async def probe(self) -> int:

@@ -42,7 +42,7 @@ class Shared:
         """Compare and set."""
         self._check()
         if expected != (None if self.record is None else str(self.version)):
-            raise Conflict("somebody else wrote")
+            raise Conflict("another instance wrote")
         known, self.record = self.record, record
         self.version, self.written = self.version + 1, self.clock.monotonic()
         if known is None or known.epoch != record.epoch or not record.holder:
@@ -65,7 +65,7 @@ class Shared:
             raise Unavailable("cut off")
 
 
-class Reigns:
+class Leaderships:
     """Counts leadership terms; `acting` is whether one runs."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Reigns:
 
     @asynccontextmanager
     async def lead(self, epoch: int) -> AsyncIterator[None]:
-        """Like the daemon's."""
+        """Begin and end a leadership, like the daemon."""
         self.epochs.append(epoch)
         self.acting = True
         try:
@@ -97,9 +97,9 @@ def a_leader(
 
 
 @asynccontextmanager
-async def running(leader: Leader, reigns: Reigns) -> AsyncIterator[asyncio.Task[None]]:
+async def running(leader: Leader, leaderships: Leaderships) -> AsyncIterator[asyncio.Task[None]]:
     """Run it, and end it as the daemon does."""
-    task = asyncio.create_task(leader.run(reigns.lead))
+    task = asyncio.create_task(leader.run(leaderships.lead))
     try:
         yield task
     finally:

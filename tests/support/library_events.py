@@ -24,7 +24,7 @@ def a_jid(text: str) -> Any:
 
 
 def an_info(*, chat: str = LID, sender: str = LID, from_me: bool = False, edit: str = "") -> Any:
-    """What stands around a message."""
+    """The metadata of a message."""
     source = pb.MessageSource(
         Chat=a_jid(chat),
         Sender=a_jid(sender),
@@ -62,15 +62,15 @@ def content(body: Message, **around: Any) -> Content:
     return received(an_event(body, **around)).content
 
 
-def told(name: str, event: Any) -> MessageReceived:
-    """The message that another event is."""
+def message_of(name: str, event: Any) -> MessageReceived:
+    """The message that another event is translated to."""
     found = TRANSLATORS[name](event)
     assert isinstance(found, MessageReceived)
     return found
 
 
-def chat_told(name: str, event: Any) -> ChatReceived:
-    """What an event says of a chat."""
+def chat_from(name: str, event: Any) -> ChatReceived:
+    """The chat that an event is translated to."""
     found = TRANSLATORS[name](event)
     assert isinstance(found, ChatReceived)
     return found

@@ -1,6 +1,6 @@
 """The library's protobuf classes for tests.
 
-Importing the library leaves processes behind that nobody waited for (`uname`, twice); Python closes their pipes
+Importing the library leaves processes behind that were not waited for (`uname`, twice); Python closes their pipes
 when the next process is started, which would then be reported against whatever test that happens in.  So it is done
 here.
 """

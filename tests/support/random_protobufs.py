@@ -1,7 +1,7 @@
-"""Random protobufs as they come over the wire, made from the descriptors: whatever a library could hand over.
+"""Random protobufs as they arrive over the wire, made from the descriptors: anything that a library could hand over.
 
 They are bytes, not objects, since objects refuse what the wire carries: a `string` of any bytes, a required field that
-is missing, one that comes twice, numbers that no enum knows, fields of tomorrow.  Texts are often what a parser waits
+is missing, one that occurs twice, numbers that are in no enum, unknown fields.  Texts are often what a parser waits
 for (addresses, empty), and often anything; the library's addresses are mostly in order, so that what stands behind them
 is reached.
 """

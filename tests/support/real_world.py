@@ -46,7 +46,7 @@ STEADY = replace(QUICK, stable=0.0)
 
 @dataclass
 class Line:
-    """One account on both ends, and somebody who writes to it."""
+    """One account on both ends, and a contact."""
 
     wad: Account
     whatsapp: WhatsAppAccount
@@ -132,7 +132,7 @@ class RealWorld:
     outbound: Outbound
 
     async def line(self, *, paired: bool = True) -> Line:
-        """An account, paired unless told otherwise, and a Bob of its own."""
+        """An account, paired by default, and a Bob of its own."""
         number = len(self.server.accounts) + 1
         whatsapp = self.server.add_account(f"1555000{number:04}", name="Shop")
         bob = self.server.add_peer(f"1555001{number:04}", name="Bob")
@@ -162,7 +162,7 @@ async def a_real_world(
     proxy: str = "",
     python_path: Path | None = None,
 ) -> AsyncIterator[RealWorld]:
-    """Everything up, the lease not held; at the end nothing went wrong in the server."""
+    """Everything up, the lease not held; at the end the server must have no errors."""
     clock, bus = SystemClock(), Bus(SystemClock())
     sessions, media = directory / "sessions", directory / "media"
     sessions.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ class World:
     media: OutgoingFiles
     clock: ShiftedClock
     loops: Loops
-    reigning: bool = False
+    is_leading: bool = False
     internal_errors: int = 0
 
     def worker(self, account: Account) -> SimulatedWorker:
@@ -69,25 +69,25 @@ class World:
 
     @asynccontextmanager
     async def lead(self, epoch: int) -> AsyncIterator[None]:
-        """As the daemon's."""
+        """Begin and end a leadership, as the daemon does."""
         await self.store.fence(epoch)
         async with (
             self.accounts.lead(epoch),
             self.outbound.lead(epoch),
             self.backfills.lead(),
         ):
-            self.reigning = True
+            self.is_leading = True
             try:
                 yield
             finally:
-                self.reigning = False
+                self.is_leading = False
 
     @asynccontextmanager
     async def leading(self) -> AsyncIterator[None]:
         """With the lease held."""
         task = asyncio.create_task(self.leader.run(self.lead))
         try:
-            await until(lambda: self.reigning, "the reign")
+            await until(lambda: self.is_leading, "the leadership")
             yield
         finally:
             task.cancel()
@@ -109,7 +109,7 @@ async def a_world(
     delays: RetryDelays | None = None,
     boot: str = "boot1",
     instance: str = "me",
-    places: SessionRegistry | None = None,
+    registry: SessionRegistry | None = None,
 ) -> AsyncIterator[World]:
     """Everything built and running, the lease not yet held."""
     clock = ShiftedClock()
@@ -134,7 +134,7 @@ async def a_world(
         options,
         permit,
         instance,
-        locations=places or LocalSessionRegistry(),
+        locations=registry or LocalSessionRegistry(),
     )
     account_dirs = AccountDirs(sessions)
     numbers = itertools.count(1)

@@ -91,21 +91,21 @@ COMMAND = [sys.executable, "-m", "wadctl"]
 class Terminal:
     """A wadctl process on a terminal of its own."""
 
-    def __init__(self, *words: str, columns: int, lines: int, env: dict[str, str]) -> None:
+    def __init__(self, *arguments: str, columns: int, lines: int, env: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.process = subprocess.Popen(
-            [*COMMAND, *words], stdin=slave, stdout=slave, stderr=slave, env=env,
+            [*COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, env=env,
             start_new_session=True,
         )  # fmt: skip
         os.close(slave)
         self.seen = ""
 
-    def read_until(self, words: str) -> str:
-        """All that was shown, once these words were; at the end whatever there is."""
-        while words not in self.seen and (more := self._read()):
+    def read_until(self, text: str) -> str:
+        """All output so far, once it contains this text."""
+        while text not in self.seen and (more := self._read()):
             self.seen += more
-        assert words in self.seen, self.seen
+        assert text in self.seen, self.seen
         return self.seen
 
     def type(self, text: str) -> None:
@@ -119,7 +119,7 @@ class Terminal:
         self.process.send_signal(signal.SIGINT)
 
     def _state(self) -> str:
-        """Of the process, in the words of proc(5)."""
+        """The state of the process, as in proc(5)."""
         return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2][:1]
 
     def wait(self) -> int:
@@ -131,7 +131,7 @@ class Terminal:
     def _read(self) -> str:
         try:
             return os.read(self._master, 1 << 16).decode(errors="replace")
-        except OSError:  # how a terminal says that nobody writes any more
+        except OSError:  # the other end of the terminal is closed
             return ""
 
     def close(self) -> None:
@@ -154,14 +154,14 @@ def two_accounts(socket: Path) -> Iterator[Served]:
         yield world
 
 
-def run(world: Served, *words: str, stdin: str = "") -> Result:
+def run(world: Served, *arguments: str, stdin: str = "") -> Result:
     """wadctl in this process, in a pipe."""
-    return wadctl({"WAD_SOCKET": str(world.socket)}, *words, stdin=stdin)
+    return wadctl({"WAD_SOCKET": str(world.socket)}, *arguments, stdin=stdin)
 
 
-def ask(world: Served, *words: str) -> Any:
+def ask(world: Served, *arguments: str) -> Any:
     """The JSON document of a command that succeeds."""
-    return wadctl_json({"WAD_SOCKET": str(world.socket)}, *words)
+    return wadctl_json({"WAD_SOCKET": str(world.socket)}, *arguments)
 
 
 @contextmanager
@@ -169,8 +169,10 @@ def terminals(world: Served) -> Iterator[Callable[..., Terminal]]:
     """What starts wadctl on terminals of its own; they are given back at the end."""
     opened: list[Terminal] = []
 
-    def start(*words: str, columns: int = 120, lines: int = 60, **env: str) -> Terminal:
-        made = Terminal(*words, columns=columns, lines=lines, env=environment(world.socket, **env))
+    def start(*arguments: str, columns: int = 120, lines: int = 60, **env: str) -> Terminal:
+        made = Terminal(
+            *arguments, columns=columns, lines=lines, env=environment(world.socket, **env)
+        )
         opened.append(made)
         return made
 

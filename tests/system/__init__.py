@@ -1,1 +1,1 @@
-"""The whole system through its front door."""
+"""The whole system through its public interfaces."""

@@ -16,7 +16,7 @@ from tests.whatsapp import Account, Peer, WhatsApp
 
 @dataclass
 class System:
-    """A WhatsApp, one account on it, somebody who writes, and wad."""
+    """A WhatsApp, one account on it, a contact, and wad."""
 
     server: WhatsApp
     account: Account

@@ -33,7 +33,7 @@ NAMES = {
     "overlong": "\udcc0\udc80",
     "escapes": "\x1b[31mred\u202eder",
     "6 MB": "z" * 6_000_000,
-    "6 MB that is no UTF-8": "\udcff" * 6_000_000,
+    "6 MB that are not UTF-8": "\udcff" * 6_000_000,
 }
 SHORT = {name: text for name, text in NAMES.items() if len(text) < 100}
 
@@ -48,7 +48,7 @@ async def place(
 
 
 class Untouched:
-    """Within it the worker stays the same one, what comes last arrives, and nothing fails."""
+    """Within it the worker stays the same, the last message arrives, and nothing fails."""
 
     def __init__(self, line: Line) -> None:
         self.line = line
@@ -86,7 +86,7 @@ async def shown(line: Line, start: str) -> None:
 
 
 def mended(text: str) -> str:
-    """The beginning of it, as people see it."""
+    """The beginning of it, as it is shown."""
     data = text[:40].encode(errors="surrogateescape")
     return data.decode(errors="replace").replace("\0", "\ufffd")[:10]
 
@@ -96,7 +96,7 @@ def mended(text: str) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_new_groups_subject(place: tuple[RealWorld, Line], name: str) -> None:
-    """It is mended, and the group is there."""
+    """It is replaced by a valid one, and the group is there."""
     _, line = place
     async with Untouched(line):
         await a_group(place, NAMES[name])
@@ -139,8 +139,8 @@ async def test_a_description_and_what_members_are_called(
         assert entry.state in (MessageStatus.SENT, MessageStatus.DELIVERED), entry
 
 
-async def test_a_change_by_somebody_whose_address_is_no_text(place: tuple[RealWorld, Line]) -> None:
-    """The library may drop such a change; what comes after it arrives."""
+async def test_a_change_by_an_address_that_is_not_a_text(place: tuple[RealWorld, Line]) -> None:
+    """The library may drop such a change; later ones arrive."""
     _, line = place
     async with Untouched(line):
         group = await a_group(place, "Whose")
@@ -149,12 +149,12 @@ async def test_a_change_by_somebody_whose_address_is_no_text(place: tuple[RealWo
         line.bob.lid = lid
 
 
-# --- people -----------------------------------------------------------------------------------------
+# --- contacts ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_push_name_beside_a_message(place: tuple[RealWorld, Line], name: str) -> None:
-    """The message is stored, and its sender is called by the mended name."""
+    """The message is stored, and its sender has the corrected name."""
     _, line = place
     async with Untouched(line):
         line.bob.name = NAMES[name]
@@ -209,7 +209,7 @@ async def test_push_names_that_the_phone_tells(place: tuple[RealWorld, Line], na
 
 @pytest.mark.parametrize("name", SHORT)
 async def test_names_in_the_phones_settings(place: tuple[RealWorld, Line], name: str) -> None:
-    """The account's own and those of its address book, which come as app state."""
+    """The account's own and those of its address book, which arrive as app state."""
     world, line = place
     async with Untouched(line):
         ann = world.server.add_peer(f"1555003{len(world.server.peers):04}", name="Ann")
@@ -226,7 +226,7 @@ async def test_names_in_the_phones_settings(place: tuple[RealWorld, Line], name:
 async def test_a_channels_name_description_and_post(
     place: tuple[RealWorld, Line], name: str
 ) -> None:
-    """What it says is stored, mended; what it is called is not asked for."""
+    """Its posts are stored, corrected; its name is not requested."""
     world, line = place
     async with Untouched(line):
         channel = world.server.add_newsletter()

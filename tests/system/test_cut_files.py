@@ -36,7 +36,7 @@ LOAD = {"event_loop_slow", "disk_slow", "slow_store"}
 
 
 def cut(file: Path) -> None:
-    """To nothing, with the log that would mend it."""
+    """Truncate a file to zero bytes, with the log that would repair it."""
     for suffix in ("-wal", "-shm"):
         file.with_name(file.name + suffix).unlink(missing_ok=True)
     file.write_bytes(b"")
@@ -64,7 +64,7 @@ async def problems(daemon: Daemon) -> set[str]:
 
 
 async def until_connected(daemon: Daemon) -> None:
-    """Wait until the account is, or rests because nobody knows whether it should run."""
+    """Wait until the account is, or rests because it is unknown whether it should run."""
     await daemon.wait_account(
         ACCOUNT, lambda shown: shown["state"] in ("connected", "stopped"), "rest"
     )
@@ -98,7 +98,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.mark.parametrize("file", FILES)
 async def test_a_file_of_the_state_that_is_cut_is_named(state: Daemon, file: str) -> None:
-    """In status, health and metrics, also after another start; the account goes on, and nothing else is wrong."""
+    """In status, health and metrics, also after another start; the account continues, and nothing else is wrong."""
     place = state.state / file
     kept = {path: path.read_bytes() for path in state.state.rglob("*") if path.is_file()}
     assert place in kept
@@ -127,7 +127,7 @@ async def test_a_file_of_the_state_that_is_cut_is_named(state: Daemon, file: str
 
 
 async def test_every_file_of_the_state_was_cut(state: Daemon) -> None:
-    """One that is added later is tried, too; a simulated session is no database."""
+    """One that is added later is checked as well; a simulated session is not a database."""
     found = {
         str(path.relative_to(state.state)) for path in state.state.rglob("*") if path.is_file()
     }
@@ -140,7 +140,7 @@ async def test_every_file_of_the_state_was_cut(state: Daemon) -> None:
 
 @pytest.mark.parametrize("log", [False, True])
 async def test_a_session_that_is_cut_is_named(tmp_path: Path, log: bool) -> None:
-    """The account is logged out, and says why; with the log beside it the two are set aside for whoever mends them."""
+    """The account is logged out, with the reason; the file and its log are set aside for repair."""
     async with a_real_world(tmp_path) as world:
         async with world.lead():
             line = await world.line()

@@ -1,4 +1,4 @@
-"""What WhatsApp is told, and what is on the disk: the real worker, killed while messages pour in."""
+"""Receipts to WhatsApp and rows on the disk: the real worker, killed while many messages arrive."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def another_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Shop:
-    """A paired account in a running wad, and Bob, who writes to it."""
+    """A paired account in a running wad, and its contact Bob."""
 
     def __init__(self, server: WhatsApp, daemon: Daemon) -> None:
         self.server = server
@@ -50,7 +50,7 @@ class Shop:
         await self.daemon.wait_state("shop", "connected")
 
     async def write(self, number: int) -> None:
-        """Bob writes so many messages."""
+        """Bob writes this number of messages."""
         for _ in range(number):
             self.sent.append(await self.bob.send_text(self.account, f"text {len(self.sent)}"))
 
@@ -92,7 +92,7 @@ class Shop:
         return int((await self.daemon.account("shop"))["worker"]["pid"])
 
     async def receipts(self, least: int) -> set[str]:
-        """Wait until WhatsApp has been told of so many messages; which."""
+        """Wait until WhatsApp has receipts for this number of messages; their ids."""
         async with asyncio.timeout(TIMEOUT):
             while len(self.receipted) < least:
                 await asyncio.sleep(0.002)
@@ -100,7 +100,7 @@ class Shop:
 
     @property
     def receipted(self) -> set[str]:
-        """The messages that WhatsApp was told have arrived."""
+        """The messages for which WhatsApp has a receipt."""
         return set(self.server.ledger.receipted_by(self.account))
 
     @property
@@ -180,11 +180,11 @@ async def test_a_receipt_means_that_it_is_on_the_disk(tmp_path: Path) -> None:
 
 
 async def test_no_receipt_before_the_commit(tmp_path: Path) -> None:
-    """While nothing can be stored WhatsApp is told nothing; a worker killed then has lost nothing."""
+    """While nothing can be stored no receipt is sent; a worker that is killed then has lost nothing."""
     async with a_shop(tmp_path) as shop:
         with shop.spool_locked():
             await shop.write(150)
-            # Its place is full: 64 wait for the disk, 100 in the library.
+            # Its queue is full: 64 wait for the disk, 100 in the library.
             await until_threads(shop, 64)
             assert shop.receipted == set()
             await shop.die()
@@ -194,7 +194,7 @@ async def test_no_receipt_before_the_commit(tmp_path: Path) -> None:
         assert shop.spooled() == Counter(everything)
 
 
-async def test_what_is_not_receipted_is_acknowledged_after_the_commit(tmp_path: Path) -> None:
+async def test_stanzas_without_a_receipt_are_acknowledged_after_the_commit(tmp_path: Path) -> None:
     """Receipts of others, a channel's posts, a call: while nothing can be stored they stay in WhatsApp's queue.
 
     A worker killed then has lost none of them.
@@ -209,7 +209,7 @@ async def test_what_is_not_receipted_is_acknowledged_after_the_commit(tmp_path: 
             shop.bob.call(shop.account)
             for answer in answers:
                 await shop.bob.send_receipt(shop.account, answer, "read")
-            # Some threads lie idle in the library.
+            # Some threads of the library are idle.
             await until_threads(shop, before + 30)
             waiting = Counter(tag for tag, _, _ in device.queue)
             assert waiting == Counter(receipt=50, message=3, call=1)
@@ -248,7 +248,7 @@ async def test_history_is_receipted_after_the_commit(tmp_path: Path) -> None:
 
 
 async def until_threads(shop: Shop, least: int) -> None:
-    """Until the worker has so many threads: each receipt that is held has one."""
+    """Wait until the worker has this number of threads: each receipt that is held has one."""
     pid = await shop.pid()
     async with asyncio.timeout(TIMEOUT):
         while threads_of(pid) < least:
@@ -260,8 +260,8 @@ def threads_of(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
-async def test_a_message_that_comes_again_is_stored_once(tmp_path: Path) -> None:
-    """WhatsApp forgets the receipts and sends everything anew after a restart: it is known, and receipted again."""
+async def test_a_message_that_is_sent_again_is_stored_once(tmp_path: Path) -> None:
+    """WhatsApp forgets the receipts and sends everything again after a restart: it is known, and receipted again."""
     async with a_shop(tmp_path) as shop:
         shop.account.forgets_receipts = True
         await shop.write(30)
@@ -279,7 +279,7 @@ async def test_a_message_that_comes_again_is_stored_once(tmp_path: Path) -> None
 async def test_another_build_says_that_receipts_are_early(
     tmp_path: Path, another_build: Path
 ) -> None:
-    """A library that is not known is left as it is, works, and everybody can see what is not guaranteed."""
+    """An unknown library is not patched and works, and the missing guarantee is shown."""
     async with a_shop(tmp_path, another_build) as shop:
         status = await shop.daemon.call("status")
         assert status["receipts"] == "early"
@@ -291,8 +291,8 @@ async def test_another_build_says_that_receipts_are_early(
         assert await shop.stored(set(shop.sent)) == Counter(shop.sent)
 
 
-async def test_what_was_lost_is_found_out(tmp_path: Path, another_build: Path) -> None:
-    """With early receipts a kill loses what was receipted and not stored; each gets a row that says so, once."""
+async def test_lost_messages_are_found(tmp_path: Path, another_build: Path) -> None:
+    """With early receipts a kill loses messages that were receipted and not stored; each gets one row as lost."""
     async with a_shop(tmp_path, another_build) as shop:
         await shop.write(5)
         await shop.stored(set(shop.sent))
@@ -320,7 +320,7 @@ async def test_no_guarantee_is_known_without_a_worker(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_fills_up_in_a_burst_costs_nothing(tmp_path: Path) -> None:
-    """What the library cannot store it may not acknowledge: everything comes again, whole and in order."""
+    """The library must not acknowledge what it cannot store: everything is sent again, whole and in order."""
     with a_disk(tmp_path / "disk", "96m") as disk:
         environ = {"SESSIONS_PATH": str(disk), "WAD_STATE_MIN_FREE_MB": "0"}
         async with (

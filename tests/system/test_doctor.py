@@ -30,15 +30,15 @@ ALWAYS = {"service", "limits", "dashboard", "firestore"}
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory that outlives a reboot, as an installation needs one; pytest's own may lie in memory."""
+def installation() -> Iterator[Path]:
+    """A directory that outlives a reboot, as an installation needs one; pytest's own may be in memory."""
     path = Path(tempfile.mkdtemp(prefix=".wad-doctor-", dir=_on_a_disk()))
     yield path
     shutil.rmtree(path)
 
 
 def _on_a_disk() -> Path:
-    """Where we may write on a disk.  Raises Missing, on a machine whose home lies in memory."""
+    """A writable directory on a disk.  Raises Missing on a machine whose home directory is in memory."""
     for candidate in (Path.home(), Path("/var/tmp"), Path(__file__).parent.parent.parent):
         (mount,) = host.mounts_of([candidate])
         if mount.kind not in ("tmpfs", "ramfs", "overlay", "aufs") and os.access(
@@ -67,12 +67,12 @@ def ill(checks: dict[str, Any]) -> dict[str, str]:
 
 
 EMPTY = {"daemon": "WARN", "sessions": "WARN", "accounts": "WARN"}
-"""What is said of a daemon with the simulator and no account, and nothing else wrong."""
+"""The findings for a healthy daemon with the simulator and without accounts."""
 
 
-async def test_a_healthy_installation(place: Path) -> None:
+async def test_a_healthy_installation(installation: Path) -> None:
     """Every line passes, the restart included, and nothing in the report names a number."""
-    async with paired(place) as system:
+    async with paired(installation) as system:
         done = await system.daemon.wadctl("doctor", "--restart", "--json", timeout=150)
         report = json.loads(done.stdout)
         checks = {check["id"]: check for check in report["checks"]}
@@ -85,9 +85,9 @@ async def test_a_healthy_installation(place: Path) -> None:
         assert "15550000001" not in done.stdout + done.stderr
 
 
-async def test_no_daemon(place: Path) -> None:
+async def test_no_daemon(installation: Path) -> None:
     """What depends on it is skipped, and not called broken as well."""
-    daemon = Daemon(place, engine="simulator")
+    daemon = Daemon(installation, engine="simulator")
     await daemon.start()
     await daemon.end()
     checks = await daemon.doctor(code=2)
@@ -95,17 +95,17 @@ async def test_no_daemon(place: Path) -> None:
     assert checks["daemon"]["fix"][0] in ("wad run", "systemctl start wad")
 
 
-async def test_a_daemon_without_accounts(place: Path) -> None:
+async def test_a_daemon_without_accounts(installation: Path) -> None:
     """The base line of the set-ups below."""
-    async with a_daemon(place, engine="simulator") as daemon:
+    async with a_daemon(installation, engine="simulator") as daemon:
         checks = await daemon.doctor(code=10)
         assert ill(checks) == EMPTY
         assert checks["accounts"]["fix"] == ["wadctl account add NAME --pair"]
 
 
-async def test_a_port_that_somebody_else_has(place: Path) -> None:
-    """The daemon cannot start; the line names who has its port."""
-    daemon = Daemon(place, engine="simulator")
+async def test_a_port_that_somebody_else_has(installation: Path) -> None:
+    """The daemon cannot start; the line names the process that has its port."""
+    daemon = Daemon(installation, engine="simulator")
     await daemon.start()
     await daemon.end()
     with closing(socket.create_server(("127.0.0.1", daemon.port))) as squatter:
@@ -116,9 +116,9 @@ async def test_a_port_that_somebody_else_has(place: Path) -> None:
     assert f"ss -ltnp 'sport = :{daemon.port}'" in done.stdout
 
 
-async def test_without_http(place: Path) -> None:
-    """Who does not want it is not told that it is missing, nor that the daemon is ill."""
-    async with a_daemon(place, {"WAD_HTTP_ENABLED": "false"}, engine="simulator") as daemon:
+async def test_without_http(installation: Path) -> None:
+    """Where it is switched off it is not reported as missing, nor the daemon as unhealthy."""
+    async with a_daemon(installation, {"WAD_HTTP_ENABLED": "false"}, engine="simulator") as daemon:
         checks = await daemon.doctor(code=10)
     assert ill(checks) == EMPTY
     for line in ("port", "health", "burst", "dashboard"):
@@ -126,18 +126,18 @@ async def test_without_http(place: Path) -> None:
     assert checks["port"]["evidence"] == "http.enabled is false"
 
 
-async def test_state_in_memory(place: Path) -> None:
+async def test_state_in_memory(installation: Path) -> None:
     """It would be gone after a reboot."""
-    with a_disk(place / "disk", "400m") as disk:
+    with a_disk(installation / "disk", "400m") as disk:
         async with a_daemon(disk, engine="simulator") as daemon:
             checks = await daemon.doctor(code=2)
     assert ill(checks) == EMPTY | {"sessions_persistent": "FAIL"}
     assert any("cp -a" in line for line in checks["sessions_persistent"]["fix"])
 
 
-async def test_files_of_another_user(place: Path) -> None:
+async def test_files_of_another_user(installation: Path) -> None:
     """As after a restore by hand."""
-    async with a_daemon(place, engine="simulator") as daemon:
+    async with a_daemon(installation, engine="simulator") as daemon:
         restored = daemon.state / "sessions/shop.backup"
         restored.write_bytes(b"x")
         as_root("chown", "nobody:nogroup", str(restored))
@@ -149,26 +149,28 @@ async def test_files_of_another_user(place: Path) -> None:
     )
 
 
-async def test_keys_that_others_may_read(place: Path) -> None:
-    """Who has the files has the accounts."""
-    async with a_daemon(place, engine="simulator") as daemon:
+async def test_keys_that_others_may_read(installation: Path) -> None:
+    """A user that can read the files has the accounts."""
+    async with a_daemon(installation, engine="simulator") as daemon:
         (daemon.state / "sessions").chmod(0o755)
         checks = await daemon.doctor(code=10)
     assert ill(checks) == EMPTY | {"sessions_writable": "WARN"}
     assert checks["sessions_writable"]["fix"] == [f"chmod -R go= {daemon.state}/sessions"]
 
 
-async def test_too_little_room(place: Path) -> None:
-    """The daemon says so, too, as accounts do not connect."""
-    async with a_daemon(place, {"WAD_STATE_MIN_FREE_MB": "1000000"}, engine="simulator") as daemon:
+async def test_too_little_room(installation: Path) -> None:
+    """The daemon reports it as well, since accounts do not connect."""
+    async with a_daemon(
+        installation, {"WAD_STATE_MIN_FREE_MB": "1000000"}, engine="simulator"
+    ) as daemon:
         checks = await daemon.doctor(code=2)
     assert ill(checks) == EMPTY | {"disk": "FAIL", "health": "WARN"}
     assert checks["disk"]["fix"][0].startswith("df -h /")
 
 
-async def test_an_account_that_was_logged_out(place: Path) -> None:
+async def test_an_account_that_was_logged_out(installation: Path) -> None:
     """By the phone; only a new pairing helps."""
-    async with paired(place) as system:
+    async with paired(installation) as system:
         await system.account.log_out()
         shown = await system.daemon.wait_state("shop", "logged_out")
         checks = await system.daemon.doctor("--full", code=2)
@@ -176,9 +178,9 @@ async def test_an_account_that_was_logged_out(place: Path) -> None:
     assert checks["accounts"]["fix"] == [f"wadctl account pair {shown['id']}"]
 
 
-async def test_a_damaged_session(place: Path) -> None:
+async def test_a_damaged_session(installation: Path) -> None:
     """It was set aside, and the account waits for an operator."""
-    async with paired(place) as system:
+    async with paired(installation) as system:
         daemon = system.daemon
         shown = await daemon.account("shop")
         await daemon.end()
@@ -196,9 +198,9 @@ async def test_a_damaged_session(place: Path) -> None:
         assert "session.db.damaged" in checks["sessions"]["evidence"]
 
 
-async def test_a_lease_that_cannot_be_held(place: Path) -> None:
-    """Nobody acts, and the line says why and where to look."""
-    daemon = Daemon(place, engine="simulator")
+async def test_a_lease_that_cannot_be_held(installation: Path) -> None:
+    """No instance acts, and the line has the reason and the next step."""
+    daemon = Daemon(installation, engine="simulator")
     (daemon.state / "lease.json.new/in-the-way").mkdir(parents=True)
     await daemon.start()
     try:
@@ -209,11 +211,11 @@ async def test_a_lease_that_cannot_be_held(place: Path) -> None:
     assert checks["lock"]["fix"][0] == f"ls -l {daemon.state}/lease.json"
 
 
-async def test_duplicates_in_the_store(place: Path) -> None:
-    """The audits are part of it, and the fix mends it beside the running daemon."""
-    async with paired(place) as system:
+async def test_duplicates_in_the_store(installation: Path) -> None:
+    """The audits are part of it, and the fix repairs it while the daemon runs."""
+    async with paired(installation) as system:
         file = system.daemon.state / "wad.db"
-        copy_message(file, ids(file)[0], "twin")
+        copy_message(file, ids(file)[0], "duplicate")
         checks = await system.daemon.doctor(code=2)
         assert ill(checks) == {"duplicates": "FAIL"}
         assert checks["duplicates"]["fix"][-1] == "wadctl audit repair --apply"
@@ -222,26 +224,28 @@ async def test_duplicates_in_the_store(place: Path) -> None:
         assert len(await system.daemon.messages("shop")) == 2
 
 
-async def test_a_mistake_in_the_configuration(place: Path) -> None:
+async def test_a_mistake_in_the_configuration(installation: Path) -> None:
     """The running daemon does not mind; the next start would."""
-    async with a_daemon(place, engine="simulator") as daemon:
-        file = place / "wad.toml"
+    async with a_daemon(installation, engine="simulator") as daemon:
+        file = installation / "wad.toml"
         file.write_text("[http]\nprot = 1\n")
         checks = await daemon.doctor("--config", str(file), code=2)
     assert ill(checks) == EMPTY | {"configuration": "FAIL"}
     assert "did you mean http.port" in checks["configuration"]["evidence"]
 
 
-async def test_an_instance_id_that_changes(place: Path) -> None:
+async def test_an_instance_id_that_changes(installation: Path) -> None:
     """A container's host name is another one next time."""
-    async with a_daemon(place, {"INSTANCE_ID": "host_3f2b1a0c9d8e"}, engine="simulator") as daemon:
+    async with a_daemon(
+        installation, {"INSTANCE_ID": "host_3f2b1a0c9d8e"}, engine="simulator"
+    ) as daemon:
         checks = await daemon.doctor(code=10)
     assert ill(checks) == EMPTY | {"instance_id": "WARN"}
 
 
-async def test_a_report_to_send(place: Path) -> None:
+async def test_a_report_to_send(installation: Path) -> None:
     """A page of Markdown, with the commands in it."""
-    async with a_daemon(place, engine="simulator") as daemon:
+    async with a_daemon(installation, engine="simulator") as daemon:
         done = await daemon.wadctl("doctor", "--markdown", timeout=60)
         text = await daemon.wadctl("doctor", timeout=60)
     assert done.stdout.startswith("# wad 0.1.0 on host-")
@@ -250,16 +254,16 @@ async def test_a_report_to_send(place: Path) -> None:
     assert "> wadctl account add NAME --pair" in text.stdout
 
 
-async def test_wrong_usage(place: Path) -> None:
+async def test_wrong_usage(installation: Path) -> None:
     """As with the audits, 2 is a finding."""
-    done = await Daemon(place).wadctl("doctor", "--no-such")
+    done = await Daemon(installation).wadctl("doctor", "--no-such")
     assert done.returncode == 64
 
 
-async def test_the_running_daemons_settings_are_shown(place: Path) -> None:
-    """`wadctl config`: what it goes by, whatever the files say now."""
+async def test_the_running_daemons_settings_are_shown(installation: Path) -> None:
+    """`wadctl config` shows the values in use, whatever the files say now."""
     async with a_daemon(
-        place, {"ADMIN_TOKEN": "a-secret-of-the-doctors-test"}, engine="simulator"
+        installation, {"ADMIN_TOKEN": "a-secret-of-the-doctors-test"}, engine="simulator"
     ) as daemon:
         shown = {row["key"]: row for row in await daemon.wadctl_json("config")}
     assert shown["http.port"] == {

@@ -1,4 +1,4 @@
-"""A real daemon with a fault of its own in any of its loops: it says so, does the rest, and stops in time."""
+"""A real daemon with a fault of its own in any of its loops: it reports the fault, does the rest, and stops in time."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ owner = getattr(importlib.import_module(module), owner)
 original = getattr(owner, method)
 
 @functools.wraps(original)
-def faulty(*given, **words):
+def faulty(*given, **text):
     if pathlib.Path(sys.flag).exists():
         raise ZeroDivisionError("a fault of ours")
-    return original(*given, **words)
+    return original(*given, **text)
 
 setattr(owner, method, faulty)
 from wad.__main__ import main
@@ -100,7 +100,7 @@ async def test_a_loop_that_fails_for_ever_is_told_and_holds_up_no_stop(
 
 
 async def test_a_state_directory_that_is_moved_away_is_said_in_a_sentence(tmp_path: Path) -> None:
-    """It is nobody's fault but the mover's: no traceback, no internal error; put back, all is well."""
+    """An error of the operator: no traceback, no internal error; after it is moved back, all is well."""
     async with a_daemon(tmp_path, engine="simulator") as daemon:
         away = tmp_path / "elsewhere"
         daemon.state.rename(away)

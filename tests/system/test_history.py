@@ -1,4 +1,4 @@
-"""Asking the phone: the real daemon, the real library, and a phone that has a past."""
+"""History backfill: the real daemon, the real library, and a phone with old messages."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ async def site(tmp_path: Path) -> AsyncIterator[System]:
 
 
 async def linked(system: System) -> None:
-    """The account is paired, and its phone has told something: only then can it be asked, as a real one always can."""
+    """Pair the account, and let its phone send something: only then wad can send requests to it."""
     await system.pair()
     await system.account.phone.send_push_names(system.bob)
     await system.daemon.wait_account(
-        "shop", lambda shown: shown["last_event_ms"], "what the phone tells"
+        "shop", lambda shown: shown["last_event_ms"], "an event of the phone"
     )
 
 
-def past_of(person: Person, count: int) -> Conversation:
-    """So many messages of a year ago, every other one our own."""
+def old_messages_of(person: Person, count: int) -> Conversation:
+    """This number of messages of a year ago, every other one our own."""
     lines = [
         Line(
             f"{person.name.upper()}{n:03}",
@@ -62,7 +62,7 @@ async def ident_of(system: System) -> str:
 
 
 async def dashboard_row(system: System) -> Any:
-    """The account as everybody may see it."""
+    """The account in the public view."""
     (row,) = (await ask(system.daemon.port, "/api/status/dashboard")).document["accounts"]
     return row
 
@@ -79,7 +79,7 @@ async def ended(system: System) -> Any:
 async def test_the_phone_is_asked_for_older_messages(site: System) -> None:
     """POST /api/whatsapp/backfill/:id: what the phone has of before is stored, in front of what was known."""
     await site.receive("new")
-    site.account.phone.archive.keep(past_of(site.bob, 7))
+    site.account.phone.archive.keep(old_messages_of(site.bob, 7))
     ident = await ident_of(site)
     reply = await post(site, f"{API}/backfill/{ident}", {"whatever": "ignored"})
     assert reply.status == 200
@@ -98,9 +98,9 @@ async def test_the_phone_is_asked_for_older_messages(site: System) -> None:
 
 
 async def test_the_question_is_for_the_phone_alone(site: System) -> None:
-    """It names the oldest message that is known, and neither is sent to anybody nor shows in a conversation."""
+    """It names the oldest message that is known, and is not sent to a contact and does not show in a conversation."""
     first, *_ = await site.receive("one", "two")
-    site.account.phone.archive.keep(past_of(site.bob, 1))
+    site.account.phone.archive.keep(old_messages_of(site.bob, 1))
     await post(site, f"{API}/backfill/{await ident_of(site)}")
     await ended(site)
     (question,) = site.account.phone.archive.questions
@@ -116,8 +116,8 @@ async def test_the_question_is_for_the_phone_alone(site: System) -> None:
     assert len((await site.daemon.call("threads.list"))["threads"]) == 1
 
 
-async def test_messages_are_sent_as_ever_beside_it(site: System) -> None:
-    """What goes to others, and to ourselves, goes the ordinary way."""
+async def test_messages_are_sent_as_usual_meanwhile(site: System) -> None:
+    """Messages to others and to ourselves are sent to the recipient, not to the phone alone."""
     await site.receive("one")
     await post(site, f"{API}/backfill/{await ident_of(site)}")
     for to in (BOB, f"{site.account.pn.user}@s.whatsapp.net"):
@@ -128,7 +128,7 @@ async def test_messages_are_sent_as_ever_beside_it(site: System) -> None:
 
 
 async def test_the_library_still_asks_for_keys(site: System) -> None:
-    """What whatsmeow itself sends to the phone still goes to the phone: a request for an app-state key."""
+    """Whatsmeow's own requests to the phone still reach it: a request for an app-state key."""
     phone = site.account.phone
     phone.forget_to_share()
     await phone.share_app_state(push_name="Shop")
@@ -141,7 +141,7 @@ async def test_the_library_still_asks_for_keys(site: System) -> None:
 async def test_again_it_goes_further_back(site: System) -> None:
     """Each run begins at the oldest message that is stored by then, until there is nothing more."""
     await site.receive("new")
-    site.account.phone.archive.keep(past_of(site.bob, 5))
+    site.account.phone.archive.keep(old_messages_of(site.bob, 5))
     runs = [
         await site.daemon.wadctl("account", "backfill", "shop", "--messages", "3", "--json")
         for _ in range(3)
@@ -157,7 +157,7 @@ async def test_again_it_goes_further_back(site: System) -> None:
 
 
 async def test_a_phone_that_does_not_answer(tmp_path: Path) -> None:
-    """It is said, and nothing stays behind that forbids the next run."""
+    """It is reported, and the next run is possible."""
     quick = {"WAD_ENGINE_BACKFILL_PAUSE": "0.01", "WAD_ENGINE_BACKFILL_TIMEOUT": "0.2"}
     async with a_site(tmp_path, **quick) as site:
         await linked(site)
@@ -214,7 +214,7 @@ async def test_a_restart_in_the_middle_leaves_no_lease_behind(tmp_path: Path) ->
         await linked(site)
         await site.receive("new")
         phone, ident = site.account.phone, await ident_of(site)
-        phone.archive.keep(past_of(site.bob, 2))
+        phone.archive.keep(old_messages_of(site.bob, 2))
         phone.archive.silent = True
         await post(site, f"{API}/backfill/{ident}")
         async with asyncio.timeout(30):
@@ -230,7 +230,7 @@ async def test_a_restart_in_the_middle_leaves_no_lease_behind(tmp_path: Path) ->
 
 
 async def test_repair_asks_again_for_what_could_not_be_read(site: System) -> None:
-    """POST /api/whatsapp/repair-sync/:id: the phone's copy takes the place of the placeholder."""
+    """POST /api/whatsapp/repair-sync/:id: the phone's copy replaces the placeholder."""
     ident = await site.bob.send_hidden(site.account)
     account = await ident_of(site)
     async with asyncio.timeout(30):

@@ -109,7 +109,7 @@ async def test_a_burst_during_a_restart_is_answered(tmp_path: Path) -> None:
 
 
 async def test_the_newest_message_is_known_after_a_restart(tmp_path: Path) -> None:
-    """What the store knows is told from the start."""
+    """It is read from the store at the start."""
     async with a_system(tmp_path) as system:
         await system.pair()
         await system.receive("one")

@@ -57,7 +57,7 @@ class Move:
         assert set(Counter(on_wire).values()) == {
             1
         }  # what cannot be read is asked for, and sent again
-        assert self._bundles() == self.bundles  # who begins a session asks for keys
+        assert self._bundles() == self.bundles  # a new session needs keys
 
 
 @asynccontextmanager
@@ -95,7 +95,7 @@ async def _talk(move: Move, backend: Backend) -> None:
     await backend.received("in the group")
     await backend.send(str(move.group.jid), "from Baileys")
     await move.bob.received(account, text="from Baileys")
-    # Baileys began another session with Bob for that; he goes on in it.
+    # Baileys began another session with Bob for that; he continues in it.
     await move.bob.send_text(account, "third")
     await backend.received("third")
 
@@ -177,7 +177,7 @@ async def test_an_operator_moves_without_a_qr_code(tmp_path: Path) -> None:
         assert modes == {0o600}
         assert stat.S_IMODE(account_dir.stat().st_mode) == 0o700
 
-        # It is an account like any other: it comes back after kill -9, and is not imported twice.
+        # It is an account like any other: it connects again after kill -9, and is not imported twice.
         again = await daemon.wadctl("account", "import-baileys", str(move.directory), "--yes")
         assert again.returncode == 5
         assert "has a session already" in again.stderr
@@ -224,9 +224,9 @@ async def test_messages_that_were_overtaken_can_still_be_read(tmp_path: Path) ->
     """Keys of skipped messages are carried, of sessions and of sender keys, into an account that was there before."""
     async with a_move(tmp_path) as move, a_daemon(tmp_path / "wad", move.server.environment()) as daemon:  # fmt: skip
         skip_one(move.directory, move.group, move.bob)
-        await daemon.call("accounts.add", name="Front desk", phone="+15550000001", id=IDENT)
+        await daemon.call("accounts.add", name="Front office", phone="+15550000001", id=IDENT)
         done = await import_(daemon, move)
-        assert (done["existing"], done["name"]) == (True, "Front desk")
+        assert (done["existing"], done["name"]) == (True, "Front office")
         await daemon.wait_state(IDENT, "connected")
         for text in ("overtaken", "after it"):
             await move.bob.send_text(move.account, text)
@@ -259,7 +259,7 @@ async def test_the_way_back(tmp_path: Path) -> None:
             await backend.send(str(move.bob.pn), "from Baileys again")
             await move.bob.received(move.account, text="from Baileys again")
             await backend.stop()
-        assert {told["event"] for told in backend.said} <= {"open", "message", "sent"}
+        assert {event["event"] for event in backend.reported} <= {"open", "message", "sent"}
 
         # And forward again.
         await daemon.wadctl_json("account", "remove", IDENT, "--yes")

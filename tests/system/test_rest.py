@@ -26,7 +26,7 @@ async def site(tmp_path: Path) -> AsyncIterator[System]:
 
 
 def is_timestamp(value: Any) -> bool:
-    """As Firestore's come out of JSON."""
+    """Whether it is a Timestamp of Firestore in JSON."""
     return set(value) == {"_seconds", "_nanoseconds"} and all(
         type(n) is int for n in value.values()
     )
@@ -92,7 +92,7 @@ async def test_add_account_says_what_is_wrong(site: System) -> None:
 
 
 async def test_regenerate_qr(site: System) -> None:
-    """POST /api/whatsapp/regenerate-qr/:id: a code comes, a fresh one is given again, a session is never dropped."""
+    """POST /api/whatsapp/regenerate-qr/:id: shows a code, repeats a fresh one, and never drops a session."""
     ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
     first = await post(site, f"{API}/regenerate-qr/{ident}")
     assert first.status == 200
@@ -307,7 +307,7 @@ async def test_send_message(site: System) -> None:
 
 
 async def test_send_message_in_a_thread(site: System) -> None:
-    """The thread alone says whom it goes to; the request's id stands for a missing one of the caller."""
+    """The thread alone names the recipient; the request's id replaces a missing client id."""
     ident = (await site.pair())["id"]
     wanted = {"accountId": ident, "threadId": f"{ident}__{BOB}", "message": "hi"}
     sent = await post(site, f"{API}/send-message", wanted, **{"X-Request-Id": "r-1"})
@@ -326,7 +326,7 @@ async def test_send_message_in_a_thread(site: System) -> None:
 
 
 async def test_send_message_while_away(site: System) -> None:
-    """It is queued, waits without an attempt, and goes when the account is back."""
+    """It is queued, waits without an attempt, and is sent when the account is connected again."""
     ident = (await site.pair())["id"]
     await site.daemon.call("accounts.stop", account=ident)
     wanted = {"accountId": ident, "to": BOB, "message": "later", "clientMessageId": "c-2"}
@@ -350,7 +350,7 @@ async def test_send_message_to_nobody(site: System) -> None:
 
 
 async def test_auto_reply_settings(site: System) -> None:
-    """GET and POST /api/whatsapp/auto-reply-settings/:id: kept as they were sent, and it says who answers nobody."""
+    """GET and POST /api/whatsapp/auto-reply-settings/:id: stored as sent; the note says that wad sends no replies."""
     ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
     path = f"{API}/auto-reply-settings/{ident}"
     before = await get(site, path)
@@ -370,7 +370,7 @@ async def test_auto_reply_settings(site: System) -> None:
 
 
 async def test_auto_reply_settings_of_later_apps(site: System) -> None:
-    """What they say besides comes back as it was sent, and wadctl's own words leave it alone."""
+    """Their other fields are returned as they were sent, and a change with wadctl keeps them."""
     ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
     path = f"{API}/auto-reply-settings/{ident}"
     more = {
@@ -399,7 +399,7 @@ async def test_auto_reply_settings_of_later_apps(site: System) -> None:
 async def test_auto_reply_settings_that_are_refused(
     site: System, content: object, status: int
 ) -> None:
-    """What is no setting, and what is too long for the account's document; nothing is changed."""
+    """Invalid settings, and those too long for the account's document; nothing is changed."""
     ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
     path = f"{API}/auto-reply-settings/{ident}"
     before = await get(site, path)
@@ -411,7 +411,7 @@ async def test_auto_reply_settings_that_are_refused(
     assert (unknown.status, unknown.document["error"]) == (404, "account_not_found")
 
 
-# --- observers, and what nobody calls ------------------------------------------------------------------
+# --- observers, and unused routes ----------------------------------------------------------------------
 
 
 async def test_metrics_json(site: System) -> None:
@@ -452,7 +452,7 @@ async def test_health_detailed(site: System) -> None:
 
 
 async def test_media_and_pictures(site: System) -> None:
-    """GET /api/media-url and profile-photo/:id: wad has neither, and says so; what cannot be meant is 400 or 404."""
+    """GET /api/media-url and profile-photo/:id: wad has neither, and reports that; an invalid request is 400 or 404."""
     ident = (await site.daemon.call("accounts.add", name="shop"))["id"]
     for path, status, code in (
         ("/api/media-url?storagePath=whatsapp_media/a/b/c.jpg", 501, "not_supported"),

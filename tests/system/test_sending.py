@@ -121,7 +121,7 @@ async def kill_worker(system: System) -> None:
     )
 
 
-async def heard(system: System, text: str = "a question") -> str:
+async def received_text(system: System, text: str = "a question") -> str:
     """Bob writes; the id of the stored message."""
     (wa_id,) = await system.receive(text)
     return next(str(m["id"]) for m in await system.daemon.messages("shop") if m["wa_id"] == wa_id)
@@ -131,7 +131,7 @@ async def heard(system: System, text: str = "a question") -> str:
 
 
 async def test_votes_are_read(tmp_path: Path) -> None:
-    """In a poll of ours and in one of Bob's; a vote is changed, and taken back; a seal that is none harms nobody."""
+    """In a poll of ours and in one of Bob's; a vote is changed, and taken back; an invalid seal has no effect."""
     async with a_system(tmp_path) as system:
         await system.pair()
         ours = await ask(system, "send_poll", to=BOB, question="Tea?", answers=["yes", "no"])
@@ -163,7 +163,7 @@ async def test_words_places_cards_and_polls(tmp_path: Path) -> None:
     """They arrive as the apps write them; a reply names and quotes what it answers."""
     async with a_system(tmp_path) as system:
         await system.pair()
-        question = await heard(system)
+        question = await received_text(system)
         wa_id = (await stored(system, question))["wa_id"]
 
         text = "yes @15550000012"
@@ -227,7 +227,7 @@ async def test_reactions_edits_and_revokes(tmp_path: Path, sent_stanzas: dict[st
     """They name the message that they change, and are none of their own in the thread."""
     async with a_system(tmp_path) as system:
         await system.pair()
-        question = await heard(system)
+        question = await received_text(system)
         wa_id = (await stored(system, question))["wa_id"]
 
         for emoji in ("👍🏽", ""):
@@ -306,7 +306,7 @@ async def test_files_of_each_kind(tmp_path: Path) -> None:
 
 async def asks(system: System) -> dict[str, Callable[[str], Awaitable[dict[str, Any]]]]:
     """One way to send each kind, given a client id."""
-    question = await heard(system)
+    question = await received_text(system)
     ours = [(await ask(system, "send", to=BOB, text=f"ours {n}"))["id"] for n in range(2)]
     file = await put(system, "image", b"a picture, or so they say")
 
@@ -365,7 +365,7 @@ async def test_kill_9_while_whatsapp_has_it_is_uncertain_for_each_kind(tmp_path:
 
 
 async def until_inbox(system: System, size: int) -> None:
-    """Until Bob has got so many messages."""
+    """Wait until Bob has received this number of messages."""
     inbox = system.bob.inbox
     await system.server.news.until(lambda: len(inbox) >= size, 20, f"message {size}")
 
@@ -424,7 +424,7 @@ def kill_workers_of(system: System) -> None:
 
 
 async def test_an_upload_that_fails_is_tried_again(tmp_path: Path) -> None:
-    """It costs no attempt: nothing has left before the file lies at WhatsApp."""
+    """It costs no attempt: no message is sent before the file is uploaded to WhatsApp."""
     async with a_system(tmp_path) as system:
         await system.pair()
         file = await put(system, "image", b"a picture")
@@ -439,7 +439,7 @@ async def test_an_upload_that_fails_is_tried_again(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_was_changed_on_the_disk_is_not_sent(tmp_path: Path) -> None:
-    """The worker hashes what it reads; the message failed and says why."""
+    """The worker hashes the file as it reads it; the message failed with the reason."""
     async with a_system(tmp_path) as system:
         await system.pair()
         file = await put(system, "image", b"a picture")
@@ -466,11 +466,11 @@ def on_upload(system: System, act: Callable[[], None], status: int = 200) -> asy
     return first
 
 
-# --- who cannot be written to -------------------------------------------------------------------------
+# --- invalid recipients -------------------------------------------------------------------------------
 
 
 async def test_a_group_that_was_left_is_refused_at_once(tmp_path: Path) -> None:
-    """And one in which only admins write; what was queued while nobody could be asked holds up nobody else."""
+    """Also one in which only admins write; an entry that was queued without a check delays no other."""
     async with a_system(tmp_path) as system:
         await system.pair()
         other = system.server.add_peer("15550000044", name="Eve")
@@ -507,8 +507,8 @@ async def failed(system: System) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "to", ["status@broadcast", "1234567@broadcast", "12036304@newsletter", "13135550002@bot"]
 )
-async def test_what_nothing_is_sent_to_is_refused_at_once(tmp_path: Path, to: str) -> None:
-    """While the account is not even connected; the reply says why."""
+async def test_an_invalid_recipient_is_refused_at_once(tmp_path: Path, to: str) -> None:
+    """Although the account is not connected; the reply has the reason."""
     async with a_system(tmp_path) as system:
         await system.daemon.call("accounts.add", name="shop", phone="+15550000001")
         done = await system.daemon.wadctl("send", "shop", to, "hello")

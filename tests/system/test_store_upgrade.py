@@ -1,4 +1,4 @@
-"""A daemon on a wad.db of an older version: it starts, says what it found, and nobody ends it while that takes."""
+"""A daemon on a wad.db of an older version: it starts, reports the upgrade, and is not ended meanwhile."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Stop:
 
 
 def test_systemd_waits_while_a_file_is_upgraded(tmp_path: Path) -> None:
-    """The time for the start is extended again and again, and STATUS= says why it takes so long."""
+    """The time for the start is extended again and again, and STATUS= has the reason."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(10)

@@ -1,4 +1,4 @@
-"""The whole system through its front door: the real daemon, the real library, the protocol server, `wadctl`."""
+"""The whole system through its public interfaces: the real daemon, the real library, the protocol server, `wadctl`."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_a_second_signal_kills_the_workers_and_still_lets_go(tmp_path: Pat
         assert not Path(f"/proc/{pid}").exists()
 
 
-async def test_whoever_signals_the_whole_service_means_the_daemon(tmp_path: Path) -> None:
+async def test_a_signal_to_the_whole_service_stops_the_daemon(tmp_path: Path) -> None:
     """`systemctl kill` sends to the workers, too: they go on, and the daemon ends them."""
     async with a_system(tmp_path) as system:
         pid = (await system.pair())["worker"]["pid"]
@@ -114,7 +114,7 @@ async def test_whoever_signals_the_whole_service_means_the_daemon(tmp_path: Path
 
 
 async def test_the_phone_logs_the_device_out(tmp_path: Path) -> None:
-    """The account says so and what to do; messages stay; it can be paired again."""
+    """The account shows it with a hint; messages stay; it can be paired again."""
     async with a_system(tmp_path) as system:
         await system.pair()
         idents = await system.receive("one")
@@ -153,7 +153,7 @@ async def test_a_dropped_connection_is_reconnecting_and_comes_back(tmp_path: Pat
         await system.bob.received(system.account, text="waiting")
 
 
-async def test_a_start_without_a_network_is_no_end(tmp_path: Path) -> None:
+async def test_a_start_without_a_network_continues(tmp_path: Path) -> None:
     """The library gives up at once when it cannot dial; wad does not."""
     async with a_system(tmp_path) as system:
         await system.pair()
@@ -167,7 +167,7 @@ async def test_a_start_without_a_network_is_no_end(tmp_path: Path) -> None:
 
 
 async def test_a_worker_that_cannot_reconnect_by_itself_is_replaced(tmp_path: Path) -> None:
-    """The library's pauses grow without bound; a fresh worker begins anew, and connects."""
+    """The library's pauses grow without bound; a new worker connects at once."""
     async with a_system(tmp_path) as system:
         await system.daemon.end()
         system.daemon.environ["WAD_ENGINE_CONNECT_TIMEOUT"] = "2"
@@ -182,8 +182,8 @@ async def test_a_worker_that_cannot_reconnect_by_itself_is_replaced(tmp_path: Pa
         await system.daemon.wait_state("shop", "connected")
 
 
-async def test_an_account_that_logged_in_elsewhere_is_not_fought_for(tmp_path: Path) -> None:
-    """Replaced: it stops, says so, and waits for the operator."""
+async def test_an_account_that_logged_in_elsewhere_is_not_connected_again(tmp_path: Path) -> None:
+    """Replaced: it stops, reports this, and waits for the operator."""
     async with a_system(tmp_path) as system:
         await system.pair()
         await system.account.replace()
@@ -212,7 +212,7 @@ async def test_a_hanging_worker_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["session.db", "spool.db"])
 async def test_a_damaged_file_of_one_account_is_set_aside(tmp_path: Path, name: str) -> None:
-    """The account says so, the file is kept, the other account runs."""
+    """The account reports it, the file is kept, the other account runs."""
     async with a_system(tmp_path) as system:
         account_dir = system.daemon.state / "sessions" / (await system.pair())["id"]
         other = system.server.add_account("15550000002", name="Other")
@@ -260,7 +260,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_nearly_full_disk_loses_nothing(tmp_path: Path, small_disk: Path) -> None:
-    """Before it is full the accounts disconnect and say why; with room again everything arrives."""
+    """Before it is full the accounts disconnect with the reason; with room again everything arrives."""
     async with a_system(tmp_path) as system:
         await system.daemon.end()
         system.daemon.environ["SESSIONS_PATH"] = str(small_disk)
@@ -282,7 +282,7 @@ async def test_a_nearly_full_disk_loses_nothing(tmp_path: Path, small_disk: Path
 
 
 async def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None:
-    """The daemon says what is wrong when it cannot write its state."""
+    """The error of a daemon that cannot write its state."""
     with a_disk(tmp_path / "state", "100k") as state:
         with pytest.raises(OSError, match="space"):
             (state / "filler").write_bytes(b"x" * 1_000_000)
@@ -302,7 +302,7 @@ async def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("arguments", "code", "says"),
     [
         (["account", "show", "nobody"], 4, "there is no account 'nobody'"),
         (["account", "add", "x", "--phone", "12"], 2, "not an international phone number"),
@@ -316,12 +316,12 @@ async def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None
     ],
 )
 async def test_bad_input_gets_a_clear_error(
-    tmp_path: Path, words: list[str], code: int, says: str
+    tmp_path: Path, arguments: list[str], code: int, says: str
 ) -> None:
     """One sentence, what to do, and the exit code."""
     async with a_daemon(tmp_path, engine="simulator") as daemon:
         await daemon.call("accounts.add", name="shop", phone="+15550000001")
-        done = await daemon.wadctl(*words)
+        done = await daemon.wadctl(*arguments)
         assert done.returncode == code, done
         assert says in done.stderr
         assert "Traceback" not in done.stderr
@@ -340,7 +340,7 @@ async def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
 
 
 async def test_a_number_that_is_not_on_whatsapp(tmp_path: Path) -> None:
-    """The message failed and says why; the next one goes out."""
+    """The message failed with a reason; the next one is sent."""
     async with a_system(tmp_path) as system:
         await system.pair()
         sent = await system.daemon.call(

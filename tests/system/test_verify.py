@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 async def test_two_restarts_are_verified(tmp_path: Path) -> None:
-    """A message goes out, two restarts keep the account and everything in the store."""
+    """A message is sent; two restarts keep the account and everything in the store."""
     async with a_system(tmp_path) as system:
         await system.pair()
         await system.receive("one", "two")
@@ -30,19 +30,19 @@ async def test_two_restarts_are_verified(tmp_path: Path) -> None:
         assert len(await system.daemon.messages("shop")) == 3
 
 
-async def test_duplicates_are_no_success(tmp_path: Path) -> None:
-    """They were there before, but nobody may rely on that store."""
+async def test_duplicates_are_a_failure(tmp_path: Path) -> None:
+    """They were there before, but the store is not reliable."""
     async with a_system(tmp_path) as system:
         await system.pair()
         await system.receive("one")
         file = system.daemon.state / "wad.db"
-        copy_message(file, ids(file)[0], "twin")
+        copy_message(file, ids(file)[0], "duplicate")
         done = await system.daemon.wadctl("verify", "--restarts", "0", timeout=60)
     assert done.returncode == 2
     assert "duplicates present" in done.stdout
 
 
-async def test_nobody_connected(tmp_path: Path) -> None:
+async def test_without_a_connected_account(tmp_path: Path) -> None:
     """An account that is not paired cannot be verified, nor write."""
     async with a_daemon(tmp_path, engine="simulator") as daemon:
         await daemon.call("accounts.add", name="shop")
@@ -55,7 +55,7 @@ async def test_nobody_connected(tmp_path: Path) -> None:
 
 
 async def test_the_variables_of_the_reference(tmp_path: Path) -> None:
-    """No restart where it says so, or another command for it; whom to write to; what is not used is said."""
+    """Options for no restart, another restart command, and the recipient; unused options are reported."""
     async with a_system(tmp_path) as system:
         await system.pair()
         await system.receive("one")

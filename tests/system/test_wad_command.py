@@ -70,7 +70,7 @@ def test_daemon_runs_with_and_without_the_command(
 
 
 def test_options_override_the_configuration(started: list[LoadedConfig], tmp_path: Path) -> None:
-    """Each option reaches its setting, and the origin says so."""
+    """Each option sets its setting, and the origin names the option."""
     options = ("--engine", "simulator", "--http-port", "0", "--socket", "/s")
     wad(*options, "--state-dir", tmp_path)
     origins = started[0].origins
@@ -84,7 +84,7 @@ def test_options_override_the_configuration(started: list[LoadedConfig], tmp_pat
 
 
 def test_config_option_names_the_file(started: list[LoadedConfig], tmp_path: Path) -> None:
-    """--config stands above $WAD_CONFIG."""
+    """--config overrides $WAD_CONFIG."""
     file = tmp_path / "other.toml"
     file.touch()
     wad("--config", file)
@@ -148,7 +148,7 @@ def test_check_says_each_problem_on_a_line(own_environment: Path) -> None:
 
 
 def test_check_warns_of_a_readable_secret(own_environment: Path) -> None:
-    """A warning is no problem: exit 0."""
+    """A warning is not an error: exit 0."""
     own_environment.write_text("[http]\nadmin_token = 's3cret-of-20-characters'\n")
     own_environment.chmod(0o644)
     result = wad("config", "check")
@@ -161,7 +161,7 @@ def test_check_warns_of_a_readable_secret(own_environment: Path) -> None:
 def test_check_of_a_running_installation_warns_of_a_short_token(
     own_environment: Path, tmp_path: Path
 ) -> None:
-    """It is not called fine, wherever the token comes from."""
+    """It is reported, whatever the source of the token."""
     (tmp_path / "wad.db").touch()
     own_environment.write_text(f"[state]\ndir = '{tmp_path}'\n[http]\nadmin_token = 'short'\n")
     result = wad("config", "check")
@@ -178,7 +178,7 @@ def weak(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_new_installation_needs_a_good_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does not start, leaves nothing behind that would make it an old one, and says how to mend it."""
+    """It does not start, leaves no file that would make it an old one, and the error has the remedy."""
     state = tmp_path / "state"
     weak(state, monkeypatch)
     for command in (("config", "check"), ("run",), ("run",)):
@@ -194,7 +194,7 @@ def test_a_new_installation_needs_a_good_token(
 def test_an_installation_that_runs_already_is_warned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str
 ) -> None:
-    """It goes on: an upgrade ends no service."""
+    """It continues: an upgrade ends no service."""
     weak(tmp_path, monkeypatch)
     file = tmp_path / there
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -208,8 +208,8 @@ def test_an_installation_that_runs_already_is_warned(
 # --- config show ------------------------------------------------------------------------------
 
 
-def test_show_tells_every_value_and_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line a setting: key, value, where it came from."""
+def test_show_has_every_value_and_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line per setting: key, value, source."""
     monkeypatch.setenv("PORT", "9")
     rows = [line.split(maxsplit=2) for line in wad("config", "show").output.splitlines()]
     assert ["http.port", "9", "environment PORT"] in rows

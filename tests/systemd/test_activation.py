@@ -13,7 +13,7 @@ from wad.systemd.activation import invocation, passed_sockets, started
 
 @pytest.fixture
 def passed() -> Iterator[tuple[int, list[socket.socket]]]:
-    """Two listening sockets at neighbouring numbers, as systemd places them; the first number, and the sockets."""
+    """Two listening sockets at neighbouring numbers, as systemd passes them; the first number, and the sockets."""
     made = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     first = 200
     for offset, sock in enumerate(made):
@@ -41,7 +41,7 @@ def test_sockets_come_by_name(passed: tuple[int, list[socket.socket]]) -> None:
 
 
 def test_no_child_inherits_them(passed: tuple[int, list[socket.socket]]) -> None:
-    """A worker that held the port would keep it after the daemon's end; and none believes to be meant."""
+    """A worker that inherited the port would keep it after the daemon's end; none takes LISTEN_PID for its own."""
     first, _ = passed
     environ = {"LISTEN_PID": "7", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "control:http", "HOME": "/"}
     found = passed_sockets(environ, 7, first)
@@ -59,9 +59,9 @@ def test_no_child_inherits_them(passed: tuple[int, list[socket.socket]]) -> None
         {"LISTEN_PID": "7", "LISTEN_FDS": "many"},
         {"LISTEN_PID": "7"},
     ],
-    ids=["nothing", "somebody else", "no number", "no count"],
+    ids=["nothing", "another process", "no number", "no count"],
 )
-def test_what_is_not_meant_for_us_is_left_alone(environ: dict[str, str]) -> None:
+def test_sockets_for_another_process_are_ignored(environ: dict[str, str]) -> None:
     """A program started from a service's shell sees the variables of that service."""
     assert passed_sockets(environ, 7) == {}
 
@@ -91,6 +91,6 @@ def test_no_name_where_somebody_else_was_started(environ: dict[str, str]) -> Non
 
 
 def test_a_start_without_systemd_has_no_sockets() -> None:
-    """Then every door listens by itself."""
+    """Then every interface opens its own socket."""
     start = started({}, 7)
     assert (start.invocation, start.sockets("http")) == ("", ())

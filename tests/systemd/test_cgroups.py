@@ -1,4 +1,4 @@
-"""Control groups of workers, on directories that stand for the kernel's."""
+"""Control groups of workers, on directories instead of the kernel's."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_kernel_that_refuses_is_told(mount: Path, caplog: pytest.LogCaptureFix
     ],
     ids=["all", "none wanted", "none wanted, none there", "no memory", "neither"],
 )
-def test_what_a_worker_is_held_to(
+def test_the_limits_of_a_worker(
     mount: Path, memory: int, offered: str, limits: WorkerLimits
 ) -> None:
     """The limits that the machine supports; a missing one has its reason."""

@@ -30,9 +30,9 @@ class Systemd:
     """A model of systemd: it receives notifications, and holds one socket of each kind as a socket unit does."""
 
     def __init__(self, directory: Path) -> None:
-        self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.told.bind(str(directory / "notify"))
-        self.told.setblocking(False)
+        self.notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notifications.bind(str(directory / "notify"))
+        self.notifications.setblocking(False)
         self.path = directory / "control.sock"
         self.control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.control.bind(str(self.path))
@@ -50,8 +50,8 @@ class Systemd:
     def messages(self) -> list[str]:
         """The notifications so far."""
         found = []
-        while select.select([self.told], [], [], 0)[0]:
-            found.append(self.told.recv(4096).decode())
+        while select.select([self.notifications], [], [], 0)[0]:
+            found.append(self.notifications.recv(4096).decode())
         return found
 
     def hung_up(self) -> list[bool]:
@@ -65,7 +65,7 @@ class Systemd:
     def close(self) -> None:
         """Close all."""
         self.supervisor.notifier.close()
-        for sock in (*self.held, *self.passed, self.told):
+        for sock in (*self.held, *self.passed, self.notifications):
             sock.close()
 
 
@@ -100,7 +100,7 @@ def test_a_mistake_shuts_every_socket_down(systemd: Systemd, tmp_path: Path) -> 
         socket.create_connection(address, timeout=5)
 
 
-def test_who_waits_on_the_control_socket_is_told_why(systemd: Systemd, tmp_path: Path) -> None:
+def test_clients_of_the_control_socket_get_the_reason(systemd: Systemd, tmp_path: Path) -> None:
     """As an answer, so that it needs neither systemctl nor the journal."""
     waiting = [Client(str(systemd.path), 20) for _ in range(3)]
     streams = [client.stream("status") for client in waiting]
@@ -116,19 +116,19 @@ def test_who_waits_on_the_control_socket_is_told_why(systemd: Systemd, tmp_path:
 # --- what can heal --------------------------------------------------------------------------------
 
 
-def test_what_can_heal_keeps_the_sockets_and_waits_longer_each_time(
+def test_a_temporary_error_keeps_the_sockets_and_backs_off(
     systemd: Systemd, tmp_path: Path
 ) -> None:
     """From one process to the next; the first failure is tried again at once."""
-    pauses, told = [], []
+    pauses, messages = [], []
     for _ in range(5):
         pauses.append(sum(fail(systemd, FULL, FailedStarts(tmp_path))))
-        told += systemd.messages()
+        messages += systemd.messages()
     assert pauses == [0, 1, 2, 4, 8]
     assert systemd.hung_up() == [False, False]
-    assert f"STATUS=cannot start: {FULL} (next try in 8 s)" in told
-    assert told.count("WATCHDOG=1") == 5  # 1, 1, 1, and two for the eight seconds
-    assert "EXTEND_TIMEOUT_USEC=18000000" in told
+    assert f"STATUS=cannot start: {FULL} (next try in 8 s)" in messages
+    assert messages.count("WATCHDOG=1") == 5  # 1, 1, 1, and two for the eight seconds
+    assert "EXTEND_TIMEOUT_USEC=18000000" in messages
 
 
 def test_a_process_that_lasted_begins_to_count_anew(systemd: Systemd, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_process_that_lasted_begins_to_count_anew(systemd: Systemd, tmp_path: 
 
 @pytest.mark.parametrize("content", [b"", b"seven", b"-3", b"9" * 100, b"\xff\xfe", b"1e9"])
 def test_a_count_that_cannot_be_read_is_none(tmp_path: Path, content: bytes) -> None:
-    """Whoever wrote it."""
+    """Whatever process wrote it."""
     (tmp_path / "failed-starts").write_bytes(content)
     assert FailedStarts(tmp_path).count(lasted=False) in (0, int("9" * 20))
 

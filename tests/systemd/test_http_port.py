@@ -1,4 +1,4 @@
-"""Another HTTP port than that of wad-http.socket: when the settings of wad.service wish for one."""
+"""Another HTTP port than that of wad-http.socket: when the settings of wad.service have one."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Journald:
         self.socket.bind(str(path))
         self.socket.settimeout(10)
 
-    def heard(self) -> dict[str, str]:
+    def received(self) -> dict[str, str]:
         """The fields of one record."""
         data, fields = self.socket.recv(1 << 20), {}
         while data:
@@ -97,12 +97,12 @@ def test_a_record_has_its_fields(journald: Journald, stderr: TextIO) -> None:
     """Account, operation and error code can be searched for."""
     extra = {"account": "a1b2", "operation": "messages.send", "code": "refused"}
     logging.getLogger("wad.test").warning("no", extra=extra)
-    heard = journald.heard()
+    received = journald.received()
     wanted = {
         "MESSAGE": "no", "PRIORITY": "4", "SYSLOG_IDENTIFIER": "wad", "WAD_LOGGER": "wad.test",
         "WAD_ACCOUNT": "a1b2", "WAD_OPERATION": "messages.send", "WAD_CODE": "refused",
     }  # fmt: skip
-    assert {name: heard[name] for name in wanted} == wanted
+    assert {name: received[name] for name in wanted} == wanted
     stderr.seek(0)
     assert stderr.read() == ""
 
@@ -110,7 +110,7 @@ def test_a_record_has_its_fields(journald: Journald, stderr: TextIO) -> None:
 def test_a_field_that_is_not_given_is_not_there(journald: Journald, stderr: TextIO) -> None:
     """An empty one would be found by a search for all records of accounts."""
     logging.getLogger("wad.test").info("up")
-    assert not [name for name in journald.heard() if name.startswith("WAD_ACC")]
+    assert not [name for name in journald.received() if name.startswith("WAD_ACC")]
 
 
 def test_numbers_are_masked_in_every_field(journald: Journald, stderr: TextIO) -> None:
@@ -121,9 +121,9 @@ def test_numbers_are_masked_in_every_field(journald: Journald, stderr: TextIO) -
         logging.getLogger("wad.test").exception(
             "to 15550000042@s.whatsapp.net", extra={"account": "+15550000042"}
         )
-    heard = journald.heard()
-    assert "ValueError" in heard["MESSAGE"]
-    assert not [name for name, value in heard.items() if "15550000042" in value]
+    received = journald.received()
+    assert "ValueError" in received["MESSAGE"]
+    assert not [name for name, value in received.items() if "15550000042" in value]
 
 
 def test_a_traceback_is_one_record(journald: Journald, stderr: TextIO) -> None:
@@ -132,7 +132,7 @@ def test_a_traceback_is_one_record(journald: Journald, stderr: TextIO) -> None:
         fail("why")
     except ValueError:
         logging.getLogger("wad.test").exception("failed")
-    message = journald.heard()["MESSAGE"].split("\n")
+    message = journald.received()["MESSAGE"].split("\n")
     assert (message[0], message[-1]) == ("failed", "ValueError: why")
 
 

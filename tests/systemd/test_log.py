@@ -1,4 +1,4 @@
-"""What a line of the log looks like, and what never stands in one."""
+"""The form of a log line, and data that is never in one."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_installing_twice_writes_a_line_once(stream: io.StringIO) -> None:
     assert len(lines(stream)) == 1
 
 
-# --- what nobody caught -----------------------------------------------------------------------
+# --- uncaught exceptions ----------------------------------------------------------------------
 
 
 def test_error_of_a_thread_is_logged(stream: io.StringIO) -> None:
@@ -251,7 +251,7 @@ def test_error_in_a_destructor_is_logged(stream: io.StringIO) -> None:
 
 
 def test_warning_of_python_is_logged(stream: io.StringIO) -> None:
-    """`warnings.warn` is a line, too."""
+    """`warnings.warn` writes a line as well."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logging.captureWarnings(capture=True)

@@ -49,7 +49,7 @@ def test_lines_come_in_their_order() -> None:
     assert behind.getvalue() == "".join(lines)
 
 
-def test_nobody_waits_for_a_stream_that_hangs(slow: Slow) -> None:
+def test_a_stream_that_hangs_is_not_waited_for(slow: Slow) -> None:
     """The buffer is bounded; dropped lines are counted, and reported where they are missing."""
     stream = LogStream(slow, most=100)
     stream.write("first\n")
@@ -62,11 +62,11 @@ def test_nobody_waits_for_a_stream_that_hangs(slow: Slow) -> None:
     stream.write("last\n")
     assert stream.drain(TIMEOUT)
     kept = "".join(f"{number:09}\n" for number in range(10))
-    told = "wad.log: 90 records were dropped: the log's output was too slow\n"
-    assert slow.getvalue() == f"first\n{kept}{told}last\n"
+    reported = "wad.log: 90 records were dropped: the log's output was too slow\n"
+    assert slow.getvalue() == f"first\n{kept}{reported}last\n"
 
 
-def test_nobody_waits_for_a_pipe_that_nobody_reads() -> None:
+def test_an_unread_pipe_is_not_waited_for() -> None:
     """Through logging, with more than any pipe holds."""
     ours, theirs = os.pipe()
     with open(theirs, "w", encoding="utf-8") as pipe, open(ours, encoding="utf-8") as reader:
@@ -94,7 +94,7 @@ def test_a_stream_that_is_gone_ends_nothing() -> None:
     gone = Gone()
     stream = LogStream(gone)
     for _ in range(3):
-        stream.write("nobody reads this\n")
+        stream.write("not read\n")
         assert stream.drain(TIMEOUT)
     assert gone.tries == 3
 

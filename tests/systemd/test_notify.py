@@ -24,7 +24,7 @@ class Systemd:
         self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
         self.socket.settimeout(10)
 
-    def heard(self) -> bytes:
+    def received(self) -> bytes:
         return self.socket.recv(4096)
 
 
@@ -39,7 +39,7 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Systemd]
 
 @pytest.fixture
 def notifier(systemd: Systemd) -> Iterator[Notifier]:
-    """A notifier connected to it, whose clock stands at 7 ms."""
+    """A notifier connected to it, whose clock shows 7 ms."""
     notifier = Notifier({"NOTIFY_SOCKET": systemd.address}, monotonic_ns=lambda: 7_000_000)
     yield notifier
     notifier.close()
@@ -48,43 +48,43 @@ def notifier(systemd: Systemd) -> Iterator[Notifier]:
 def test_ready_is_said(systemd: Systemd, notifier: Notifier) -> None:
     """READY=1 lets the units that wait for us start."""
     notifier.ready()
-    assert systemd.heard() == b"READY=1"
+    assert systemd.received() == b"READY=1"
 
 
 def test_watchdog_is_fed(systemd: Systemd, notifier: Notifier) -> None:
     """WATCHDOG=1 is the sign of life."""
     notifier.watchdog()
-    assert systemd.heard() == b"WATCHDOG=1"
+    assert systemd.received() == b"WATCHDOG=1"
 
 
 def test_stopping_is_said(systemd: Systemd, notifier: Notifier) -> None:
     """STOPPING=1 marks an intended end."""
     notifier.stopping()
-    assert systemd.heard() == b"STOPPING=1"
+    assert systemd.received() == b"STOPPING=1"
 
 
 def test_reloading_carries_the_monotonic_time(systemd: Systemd, notifier: Notifier) -> None:
     """Type=notify-reload requires the time."""
     notifier.reloading()
-    assert systemd.heard() == b"RELOADING=1\nMONOTONIC_USEC=7000"
+    assert systemd.received() == b"RELOADING=1\nMONOTONIC_USEC=7000"
 
 
 def test_more_time_is_asked_for_in_microseconds(systemd: Systemd, notifier: Notifier) -> None:
     """EXTEND_TIMEOUT_USEC moves the deadline of a slow start or stop."""
     notifier.extend_timeout(5_000_000)
-    assert systemd.heard() == b"EXTEND_TIMEOUT_USEC=5000000"
+    assert systemd.received() == b"EXTEND_TIMEOUT_USEC=5000000"
 
 
 def test_status_is_sent_as_utf8(systemd: Systemd, notifier: Notifier) -> None:
     """Names that are not Latin arrive as they are."""
     notifier.status("2 conturi, ştefan ✓")
-    assert systemd.heard().decode() == "STATUS=2 conturi, ştefan ✓"
+    assert systemd.received().decode() == "STATUS=2 conturi, ştefan ✓"
 
 
 def test_status_cannot_forge_another_message(systemd: Systemd, notifier: Notifier) -> None:
     """A line end inside of the text does not begin a new assignment."""
     notifier.status("fine\nMAINPID=1")
-    assert systemd.heard() == b"STATUS=fine MAINPID=1"
+    assert systemd.received() == b"STATUS=fine MAINPID=1"
 
 
 def test_notify_socket_is_not_left_for_children(systemd: Systemd) -> None:
@@ -95,7 +95,7 @@ def test_notify_socket_is_not_left_for_children(systemd: Systemd) -> None:
 
 
 def test_a_child_sees_no_notify_socket(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real environment is cleaned, too."""
+    """The real environment is cleaned as well."""
     monkeypatch.setenv("NOTIFY_SOCKET", systemd.address)
     Notifier(os.environ).close()
     script = "import os; print(os.environ.get('NOTIFY_SOCKET'))"
@@ -130,7 +130,7 @@ def test_a_socket_out_of_reach_is_logged(tmp_path: Path, caplog: pytest.LogCaptu
 def test_a_message_that_is_lost_is_logged(
     systemd: Systemd, notifier: Notifier, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If systemd closes its end, the caller goes on and the loss is logged."""
+    """If systemd closes its end, the caller continues and the loss is logged."""
     systemd.socket.close()
     notifier.watchdog()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]

@@ -10,7 +10,7 @@ from wadctl.invocation import Invocation
 
 @pytest.mark.parametrize("reply", [None, [], {}, "x", {"accounts": 7}])
 def test_an_answer_that_wadctl_does_not_know(reply: object) -> None:
-    """It says so, and how to see it all the same."""
+    """The error has the reason and how to see the answer nevertheless."""
     with pytest.raises(WadError, match="cannot be shown") as raised:
         Invocation("/none", 1.0).show("status", reply)
     assert "--json" in raised.value.hint

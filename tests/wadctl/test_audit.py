@@ -14,14 +14,14 @@ from tests.contracts.world import ACC, ANN_THREAD
 from tests.support.wadctl_command import wadctl, wadctl_json
 
 
-def run(state_dir: Path, *words: str, **environ: str) -> Result:
+def run(state_dir: Path, *arguments: str, **environ: str) -> Result:
     """wadctl in this process, in a pipe; the daemon does not run."""
-    return wadctl(_env(state_dir) | environ, "audit", *words)
+    return wadctl(_env(state_dir) | environ, "audit", *arguments)
 
 
-def ask(state_dir: Path, *words: str, code: int = 0) -> Any:
+def ask(state_dir: Path, *arguments: str, code: int = 0) -> Any:
     """The JSON document of a command that exits with this code."""
-    return wadctl_json(_env(state_dir), "audit", *words, code=code)
+    return wadctl_json(_env(state_dir), "audit", *arguments, code=code)
 
 
 def _env(state_dir: Path) -> dict[str, str | None]:
@@ -58,7 +58,7 @@ FAILURE = {
 
 
 def test_a_clean_store_exits_with_0(file: Path) -> None:
-    """And its report has every field of the script that it replaces."""
+    """Its report has every field of the script that it replaces."""
     report = ask(file.parent, "messages")
     assert set(report) > MESSAGES
     assert set(report["keyStrategyUsedCounts"]) > {"stableKeyHash", "fingerprintHash", "fallback"}
@@ -72,7 +72,7 @@ def test_a_clean_store_exits_with_0(file: Path) -> None:
 
 def test_duplicates_exit_with_2(file: Path) -> None:
     """As in the reference."""
-    copy_message(file, ids(file)[0], "twin")
+    copy_message(file, ids(file)[0], "duplicate")
     assert ask(file.parent, "messages", code=2)["duplicatesCountActive"] == 1
     assert "1 duplicates; wadctl audit repair" in run(file.parent, "messages").stdout
 
@@ -99,7 +99,7 @@ def test_an_empty_window_exits_with_10(file: Path) -> None:
 
 
 def test_no_store_exits_with_1(tmp_path: Path) -> None:
-    """An error is no finding: it has another code than duplicates."""
+    """An error is not a finding: it has another code than duplicates."""
     failure = ask(tmp_path, "messages", code=1)
     assert set(failure) > FAILURE
     assert (failure["ok"], failure["error"], failure["code"]) == (
@@ -111,24 +111,24 @@ def test_no_store_exits_with_1(tmp_path: Path) -> None:
 
 
 def test_a_bad_configuration_exits_with_1(file: Path) -> None:
-    """Nobody knows where the store is."""
+    """The location of the store is unknown."""
     result = run(file.parent, "messages", WAD_STORE_KIND="oracle")
     assert result.exit_code == 1
     assert "store.kind" in result.stderr
 
 
 @pytest.mark.parametrize(
-    "words", [("--limit", "0"), ("--window-hours", "0"), ("--no-such",), ("more",)]
+    "arguments", [("--limit", "0"), ("--window-hours", "0"), ("--no-such",), ("more",)]
 )
-def test_wrong_usage_exits_with_64(file: Path, words: tuple[str, ...]) -> None:
+def test_wrong_usage_exits_with_64(file: Path, arguments: tuple[str, ...]) -> None:
     """2 means duplicates here."""
-    result = run(file.parent, "messages", *words)
+    result = run(file.parent, "messages", *arguments)
     assert result.exit_code == 64
     assert result.stderr.startswith("Usage: wadctl audit messages")
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("--windowHours=0.25", "--limit=500", f"--threadId={ANN_THREAD}", f"--accountId={ACC}", "--excludeMarked",
          "--keyMode=stable", "--printIndexLink"),
@@ -136,14 +136,14 @@ def test_wrong_usage_exits_with_64(file: Path, words: tuple[str, ...]) -> None:
          "fallback", "--no-print-index-link"),
     ],
 )  # fmt: skip
-def test_the_flags_of_the_reference_are_understood(file: Path, words: tuple[str, ...]) -> None:
+def test_the_flags_of_the_reference_are_understood(file: Path, arguments: tuple[str, ...]) -> None:
     """In its spelling and in ours."""
-    report = ask(file.parent, "messages", *words)
+    report = ask(file.parent, "messages", *arguments)
     assert (report["windowHours"], report["totalDocs"]) == (0.25, 5)
 
 
-def test_people_get_a_page(file: Path) -> None:
-    """What was looked at, how the times are written, how old it is; no text and no number."""
+def test_the_text_report(file: Path) -> None:
+    """The scope, the types of times, the age; no message text and no number."""
     out = run(file.parent, "messages").stdout
     assert "clean" in out
     assert "integer 5" in out
@@ -152,7 +152,7 @@ def test_people_get_a_page(file: Path) -> None:
 
 
 def test_the_daemon_need_not_run_and_may(file: Path) -> None:
-    """A writer at the same time disturbs nobody."""
+    """A writer at the same time causes no error."""
     with opened(file) as db:
         db.execute("BEGIN IMMEDIATE")
         db.execute("UPDATE messages SET at_ms = 0")
@@ -169,8 +169,8 @@ CLEANUP = {
 
 
 def test_a_repair_is_a_dry_run_first(file: Path) -> None:
-    """It ends with 2 as long as there is something to do, and says how."""
-    copy_message(file, ids(file)[0], "twin")
+    """It exits with 2 as long as there is something to do, and prints the command."""
+    copy_message(file, ids(file)[0], "duplicate")
     report = ask(file.parent, "repair", code=2)
     assert set(report) > CLEANUP
     assert (report["dryRun"], report["duplicatesToMark"], report["undoFile"]) == (True, 1, None)
@@ -180,7 +180,7 @@ def test_a_repair_is_a_dry_run_first(file: Path) -> None:
 
 def test_a_repair_that_was_done_exits_with_0(file: Path) -> None:
     """Not so in the reference; and it can be taken back."""
-    copy_message(file, ids(file)[0], "twin")
+    copy_message(file, ids(file)[0], "duplicate")
     report = ask(file.parent, "repair", "--apply")
     assert (report["verdict"], report["dryRun"]) == ("repaired", False)
     assert Path(report["undoFile"]).parent == file.parent / "repairs"
@@ -192,7 +192,7 @@ def test_a_repair_that_was_done_exits_with_0(file: Path) -> None:
 
 def test_a_repair_for_people(file: Path) -> None:
     """What was done, and how to take it back."""
-    copy_message(file, ids(file)[0], "twin")
+    copy_message(file, ids(file)[0], "duplicate")
     kept = file.parent / "kept"
     out = run(file.parent, "repair", "--apply", "--undo-file", str(kept)).stdout
     assert "done: repaired" in out

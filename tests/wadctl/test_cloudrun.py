@@ -1,4 +1,4 @@
-"""`wadctl cloud-run restart`, with a stand-in for gcloud on PATH and a backend on this machine."""
+"""`wadctl cloud-run restart`, with a fake gcloud on PATH and a backend on this machine."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_candidates_are_found_by_name(tmp_path: Path) -> None:
     assert report["region"] == "r1"
 
 
-def test_a_name_to_match_that_is_no_expression(tmp_path: Path) -> None:
+def test_an_invalid_expression_for_names(tmp_path: Path) -> None:
     """It is named, in the document that scripts read."""
     report, _ = restart(tmp_path, code=2, services=ONE, environ={"RUN_SERVICE_MATCH": "("})
     assert (report["reason"], report["restartPerformed"]) == ("unknown", False)
@@ -149,8 +149,10 @@ def failure(report: dict[str, Any]) -> tuple[str, str]:
         ({"services": ONE, "project": ""}, ("unknown", "")),
     ],
 )
-def test_what_could_not_be_restarted(tmp_path: Path, state: Any, expected: tuple[str, str]) -> None:
-    """The reason, and what gcloud said."""
+def test_services_that_could_not_be_restarted(
+    tmp_path: Path, state: Any, expected: tuple[str, str]
+) -> None:
+    """The reason, with gcloud's output."""
     report, _ = restart(tmp_path, code=2, **state)
     assert failure(report) == expected
     assert report["restartPerformed"] is False
@@ -196,7 +198,7 @@ def test_a_backend_may_need_a_moment(tmp_path: Path) -> None:
 
 
 def test_without_gcloud(tmp_path: Path) -> None:
-    """It says what is missing; it is never downloaded."""
+    """The error names what is missing; it is never downloaded."""
     env = {
         "PATH": str(tmp_path),
         "PYTHONPATH": str(ROOT),
@@ -221,6 +223,6 @@ def test_knobs() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "/health", "ftp://host/health"])
-def test_what_is_no_address_is_not_asked(url: str) -> None:
+def test_an_invalid_address_is_not_requested(url: str) -> None:
     """A service without a URL is not healthy."""
     assert get_url(url).status == 0

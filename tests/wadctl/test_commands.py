@@ -79,7 +79,7 @@ def test_a_new_operation_appears_by_itself(world: Served) -> None:
 
 
 def test_the_outbox_is_a_command_and_a_group(world: Served) -> None:
-    """Alone it lists; with another word it does that."""
+    """Alone it lists; with another argument it runs that command."""
 
     async def entries(*_: object, **__: object) -> list[Any]:
         return []
@@ -124,7 +124,7 @@ def test_it_starts_light(world: Served) -> None:
 
 
 def test_the_exit_codes_are_documented() -> None:
-    """Every exit code of an error stands in the reference."""
+    """The reference has every exit code of an error."""
     text = reference()
     for kind in WadError.by_code.values():
         assert f"`{kind.code}`" in text

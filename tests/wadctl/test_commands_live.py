@@ -39,7 +39,7 @@ def test_status_shows_daemon_accounts_and_warnings(world: Served) -> None:
 
 
 def test_status_shows_each_problem_and_what_to_do(world: Served) -> None:
-    """What degrades the service is a problem; each kind of hint stands once; states stand in the table alone."""
+    """What degrades the service is a problem; each kind of hint is shown once; states are only in the table."""
     text = "spool.db-wal has grown to 331 MB"
     world.do(
         lambda d: d.findings.append(
@@ -94,20 +94,22 @@ def test_status_says_what_confines_the_workers(world: Served) -> None:
         (WorkerLimits(None, 512), "each worker is limited to 512 tasks"),
     ],
 )
-def test_status_says_why_there_is_no_limit(world: Served, limits: WorkerLimits, line: str) -> None:
+def test_status_has_the_reason_of_a_missing_limit(
+    world: Served, limits: WorkerLimits, line: str
+) -> None:
     """In a line of its own."""
     world.do(lambda d: setattr(d, "limits", limits))
     assert f"\n{line}\n" in run(world, "status").stdout
 
 
 def test_status_without_accounts(tmp_path: Path) -> None:
-    """It says how to add one."""
+    """The output has the command to add one."""
     with served(tmp_path / "s") as world:
         assert "wadctl account add NAME --pair" in run(world, "status").stdout
 
 
 def test_status_when_passive(world: Served) -> None:
-    """A passive daemon says who acts."""
+    """A passive daemon names the holder."""
     world.do(lambda d: setattr(d.leader, "valid", None))
     world.do(lambda d: setattr(d.leader, "reason", "host-b holds epoch 8"))
     assert "passive (host-b holds epoch 8)" in run(world, "status").stdout
@@ -131,19 +133,19 @@ def test_account_show(world: Served) -> None:
     assert re.search(r"^added +2023-07-2\d \d\d:\d\d:\d\d$", out, re.MULTILINE)
 
 
-def test_what_strangers_wrote_is_harmless(world: Served) -> None:
+def test_texts_of_strangers_are_harmless(world: Served) -> None:
     """No control character of a name or reason reaches the terminal."""
     bad = "\x1b[2J\x07\x9b31m\u202egnp\nnext"
     world.do(lambda d: d.accounts.find("acc-1").become(State.FAILED, bad))
     world.do(lambda d: d.bus.publish("state", bad, account="acc-1"))
-    for words in (
+    for arguments in (
         ["status"],
         ["account", "show", "acc-1"],
         ["events"],
         ["account", "start", "acc-1"],
     ):
-        out = run(world, *words).stdout
-        assert not set("\x1b\x07\x9b\u202e") & set(out), words
+        out = run(world, *arguments).stdout
+        assert not set("\x1b\x07\x9b\u202e") & set(out), arguments
         assert "\nnext" not in out
 
 
@@ -194,8 +196,8 @@ def test_a_value_out_of_range_is_a_usage_error(world: Served) -> None:
 
 
 @pytest.mark.parametrize("command", ["logout", "remove"])
-def test_what_cannot_be_undone_needs_a_yes(world: Served, command: str) -> None:
-    """Without a terminal it refuses, and says what to do."""
+def test_an_irreversible_command_needs_confirmation(world: Served, command: str) -> None:
+    """Without a terminal it refuses, with a hint."""
     result = run(world, "account", command, "acc-1")
     assert result.exit_code == 2
     assert f"hint: wadctl account {command} acc-1 --yes" in result.stderr
@@ -203,11 +205,11 @@ def test_what_cannot_be_undone_needs_a_yes(world: Served, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["lease release", "lease take --force", "lease release --seconds 5.0"]
+    "arguments", ["lease release", "lease take --force", "lease release --seconds 5.0"]
 )
-def test_the_hint_is_what_was_typed(world: Served, words: str) -> None:
+def test_the_hint_is_what_was_typed(world: Served, arguments: str) -> None:
     """Options keep their names, and those that were not given do not appear."""
-    assert f"hint: wadctl {words} --yes" in run(world, *words.split()).stderr
+    assert f"hint: wadctl {arguments} --yes" in run(world, *arguments.split()).stderr
 
 
 def test_yes_is_a_yes(world: Served) -> None:
@@ -274,7 +276,7 @@ class FakeOutbound:
 def test_the_fate_of_a_message_is_the_exit_code(
     world: Served, outbound: FakeOutbound, code: int
 ) -> None:
-    """Who waits for a message can act on what became of it."""
+    """A caller that waits for a message can act on its result."""
     world.do(lambda d: setattr(d, "outbound", outbound))
     result = run(world, "send", "acc-1", "+15550000009", "hi", "--wait", "1", "--json")
     assert result.exit_code == code
@@ -326,7 +328,7 @@ def test_a_table_fits_its_terminal(world: Served, terminal: Callable[..., Termin
 def test_accounts_can_be_read_at_80_columns(
     world: Served, terminal: Callable[..., Terminal]
 ) -> None:
-    """The state stays whole; the reason and what to do stand below the account."""
+    """The state stays whole; the reason and the hint are below the account."""
     reason = "the phone removed this device; " * 4
     world.do(lambda d: d.accounts.find("acc-2").become(State.LOGGED_OUT, reason))
     shown = terminal("account", "list", columns=80, NO_COLOR="1")
@@ -375,24 +377,24 @@ def test_restart_waits_for_another_process(world: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("boot_id", "accounts", "words"),
+    ("boot_id", "accounts", "arguments"),
     [("b00t", 2, "the old process"), ("next", 1, "has 1 of 2 accounts")],
 )
 def test_restart_that_does_not_come_to_an_end(
-    world: Served, boot_id: str, accounts: int, words: str
+    world: Served, boot_id: str, accounts: int, arguments: str
 ) -> None:
     """The failure says at which step and what was seen last."""
     restarts_as(world, boot_id, accounts)
     result = run(world, "restart", "--timeout", "0.3", "--json")
     document = json.loads(result.stdout)
     assert (result.exit_code, document["ok"], document["step"]) == (8, False, "wait")
-    assert words in document["error"]["message"]
+    assert arguments in document["error"]["message"]
 
 
 def test_restart_without_a_daemon(tmp_path: Path) -> None:
     """The failure says at which step."""
-    words = ["--socket", str(tmp_path / "none"), "restart", "--json"]
-    result = CliRunner().invoke(root, words)
+    arguments = ["--socket", str(tmp_path / "none"), "restart", "--json"]
+    result = CliRunner().invoke(root, arguments)
     assert (result.exit_code, json.loads(result.stdout)["step"]) == (3, "look")
 
 

@@ -1,4 +1,4 @@
-"""`wadctl store copy`: a bar for who looks, lines for a program, and how it ends."""
+"""`wadctl store copy`: a bar on a terminal, lines for a program, and its exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAST = Copying(pushed=100, waiting=0, refused=2)
 
 @pytest.fixture
 def steps() -> list[Copying]:
-    """What the copy tells; more came while it ran."""
+    """The copy's reports; more documents arrived while it ran."""
     return [*STEPS, LAST]
 
 
@@ -27,7 +27,7 @@ def steps() -> list[Copying]:
 def world(
     tmp_path: Path, steps: list[Copying], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Served]:
-    """A daemon whose copy tells these steps, and refuses where there are none."""
+    """A daemon whose copy reports these steps, and refuses without steps."""
 
     async def copy(config: Any, clock: Any) -> AsyncIterator[Copying]:
         if not steps:
@@ -51,12 +51,12 @@ def test_a_person_gets_one_sentence(world: Served) -> None:
 def test_a_program_gets_every_step(world: Served, steps: list[Copying]) -> None:
     """A line of JSON each."""
     done = run(world, "store", "copy", "--to", "firestore", "--json")
-    told = [json.loads(line)["pushed"] for line in done.stdout.splitlines()]
-    assert told == [step.pushed for step in steps]
+    pushed = [json.loads(line)["pushed"] for line in done.stdout.splitlines()]
+    assert pushed == [step.pushed for step in steps]
 
 
 def test_a_terminal_shows_a_bar(world: Served) -> None:
-    """It reaches its end, though more came meanwhile."""
+    """It reaches its end, although more documents arrived meanwhile."""
     terminal = Terminal("store", "copy", columns=80, lines=24, env=environment(world.socket))
     try:
         assert terminal.wait() == 0, terminal.seen
@@ -68,7 +68,7 @@ def test_a_terminal_shows_a_bar(world: Served) -> None:
 
 
 def test_a_refusal_has_its_exit_code(world: Served, steps: list[Copying]) -> None:
-    """And its sentence on stderr."""
+    """Its text is on stderr."""
     steps.clear()
     done = run(world, "store", "copy")
     assert done.exit_code == Conflict.exit_code

@@ -63,7 +63,7 @@ def test_version_needs_no_daemon(tmp_path: Path) -> None:
 
 
 def test_a_dead_socket(tmp_path: Path) -> None:
-    """A file that nobody listens on is no daemon either."""
+    """A socket file without a listener counts as no daemon."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "s"))
     assert CliRunner().invoke(root, ["--socket", str(tmp_path / "s"), "status"]).exit_code == 3
@@ -82,23 +82,23 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Late(Client):
-    """Asks only after the daemon, here `listener`, has said `last_words` and hung up."""
+    """Asks only after the daemon, here `listener`, has sent `last_frames` and hung up."""
 
-    def __init__(self, listener: socket.socket, last_words: bytes) -> None:
+    def __init__(self, listener: socket.socket, last_frames: bytes) -> None:
         super().__init__(listener.getsockname())
-        self._listener, self._last_words = listener, last_words
+        self._listener, self._last_frames = listener, last_frames
 
     def _connect(self) -> socket.socket:
         sock = super()._connect()
         other, _ = self._listener.accept()
         with other:
-            other.sendall(self._last_words)
+            other.sendall(self._last_frames)
         return sock
 
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
-    """A socket that listens, with nobody behind it."""
+    """A listening socket without a daemon."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "s"))
         sock.listen()
@@ -107,8 +107,8 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
 
 def test_a_daemon_that_does_not_answer(listener: socket.socket) -> None:
     """Exit 8 after --timeout; it says that it may have been done."""
-    words = ["--socket", listener.getsockname(), "--timeout", "0.1", "account", "list"]
-    result = CliRunner().invoke(root, words)
+    arguments = ["--socket", listener.getsockname(), "--timeout", "0.1", "account", "list"]
+    result = CliRunner().invoke(root, arguments)
     assert result.exit_code == 8
     assert "may or may not" in result.stderr
 
@@ -127,7 +127,7 @@ def test_a_daemon_that_hangs_up(listener: socket.socket) -> None:
 
 
 def test_a_daemon_that_speaks_otherwise(listener: socket.socket) -> None:
-    """What is no frame is an error, not a traceback."""
+    """Invalid frames are an error, not a traceback."""
     with Late(listener, b"HTTP/1.1 200 OK") as client, pytest.raises(BadInput):
         client.call("status")
 
@@ -140,8 +140,8 @@ def test_an_unknown_command_is_a_usage_error(world: Served) -> None:
 def test_the_socket_option_wins(world: Served, tmp_path: Path) -> None:
     """Over the environment."""
     env = {"WAD_SOCKET": str(tmp_path / "none")}
-    words = ["--socket", str(world.socket), "account", "list"]
-    assert CliRunner().invoke(root, words, env=env).exit_code == 0
+    arguments = ["--socket", str(world.socket), "account", "list"]
+    assert CliRunner().invoke(root, arguments, env=env).exit_code == 0
 
 
 def test_a_closed_pipe_is_quiet(world: Served) -> None:

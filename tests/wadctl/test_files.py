@@ -42,7 +42,7 @@ class Noting:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[Served]:
-    """A daemon with one account, an outbox and a place for files."""
+    """A daemon with one account, an outbox and a directory for files."""
     media = OutgoingFiles(tmp_path / "media", FakeClock(), lambda: "upload1")
     asyncio.run(media.open())
     with served(tmp_path / "wad.sock") as world:
@@ -72,14 +72,14 @@ def content_of(world: Served) -> Any:
         ("README", "document", "application/octet-stream"),
     ],
 )
-def test_what_a_name_promises(name: str, kind: str, mimetype: str) -> None:
+def test_the_kind_from_a_file_name(name: str, kind: str, mimetype: str) -> None:
     """What the apps cannot show as something else is a document."""
     assert guess_mimetype(name) == mimetype
     assert guess_kind(mimetype) == AttachmentKind(kind)
 
 
-def test_a_file_goes_to_the_daemon_in_pieces(world: Served, tmp_path: Path) -> None:
-    """And is queued under its hash, with its name; the daemon never saw its path."""
+def test_a_file_is_sent_to_the_daemon_in_pieces(world: Served, tmp_path: Path) -> None:
+    """It is queued under its hash, with its name; the daemon does not get its path."""
     data = bytes(range(256)) * 10_000
     file = tmp_path / "bill.pdf"
     file.write_bytes(data)
@@ -94,7 +94,7 @@ def test_a_file_goes_to_the_daemon_in_pieces(world: Served, tmp_path: Path) -> N
     assert read(world.daemon.media.root, content.sha256, len(data)) == data
 
 
-def test_what_is_said_counts_more_than_the_name(world: Served, tmp_path: Path) -> None:
+def test_an_option_overrides_the_name(world: Served, tmp_path: Path) -> None:
     """A voice note is asked for, and gets the type that the apps want."""
     file = tmp_path / "note.ogg"
     file.write_bytes(b"some sound")
@@ -103,8 +103,17 @@ def test_what_is_said_counts_more_than_the_name(world: Served, tmp_path: Path) -
         == 0
     )
     assert content_of(world).mimetype == "audio/ogg; codecs=opus"
-    words = ["--kind", "document", "--mimetype", "audio/x", "--filename", "b.x", "--seconds", "3"]
-    assert run(world, "send-file", "acc-1", "+15550000009", str(file), *words).exit_code == 0
+    arguments = [
+        "--kind",
+        "document",
+        "--mimetype",
+        "audio/x",
+        "--filename",
+        "b.x",
+        "--seconds",
+        "3",
+    ]
+    assert run(world, "send-file", "acc-1", "+15550000009", str(file), *arguments).exit_code == 0
     content = content_of(world)
     assert (content.mimetype, content.filename, content.seconds) == ("audio/x", "b.x", 3)
 
@@ -179,7 +188,7 @@ def test_json_is_json_alone(world: Served, tmp_path: Path) -> None:
 # --- the other kinds ------------------------------------------------------------------------------
 
 
-def test_places_below_zero_are_no_options(world: Served) -> None:
+def test_negative_coordinates_are_not_options(world: Served) -> None:
     """South and west have a minus."""
     result = run(world, "send-location", "acc-1", "+15550000009", "-33.87", "-151.2", "--name", "x")
     assert result.exit_code == 0, result.output
@@ -187,17 +196,17 @@ def test_places_below_zero_are_no_options(world: Served) -> None:
 
 
 def test_several_answers_and_mentions(world: Served) -> None:
-    """The rest of the words are answers; an option may be given again."""
+    """The other arguments are answers; an option may be repeated."""
     assert run(world, "send-poll", "acc-1", "+15550000009", "Tea?", "yes", "no").exit_code == 0
     assert content_of(world) == NewPoll("Tea?", ("yes", "no"))
-    words = [
+    arguments = [
         "@15550000003 @15550000004",
         "--mentions",
         "+15550000003",
         "--mentions",
         "+15550000004",
     ]
-    assert run(world, "send", "acc-1", "+15550000009", *words).exit_code == 0
+    assert run(world, "send", "acc-1", "+15550000009", *arguments).exit_code == 0
     content = content_of(world)
     assert isinstance(content, Text)
     assert content.mentions == ("15550000003@s.whatsapp.net", "15550000004@s.whatsapp.net")

@@ -1,4 +1,4 @@
-"""`wadctl account import-baileys`: the directory is read, and only read; what is said of it."""
+"""`wadctl account import-baileys`: the directory is only read; its output."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from wad.core.errors import BadInput
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A session's directory."""
-    place = tmp_path / "account_prod_1"
-    place.mkdir()
+    directory = tmp_path / "account_prod_1"
+    directory.mkdir()
     for name, data in sample.files().items():
-        (place / name).write_bytes(data)
-    return place
+        (directory / name).write_bytes(data)
+    return directory
 
 
 def test_each_file_with_its_bytes_where_they_are_of_use(directory: Path) -> None:
@@ -43,7 +43,7 @@ def test_each_file_with_its_bytes_where_they_are_of_use(directory: Path) -> None
 def test_the_directory_is_opened_for_reading_only(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every open says so."""
+    """Every open() is read-only."""
     opened: list[int] = []
     real = os.open
 
@@ -72,19 +72,19 @@ def test_somebody_still_works_with_it(directory: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("what", ["missing", "file", "empty"])
-def test_what_is_no_directory_of_a_session(what: str, tmp_path: Path) -> None:
-    """Is said with its path."""
-    place = tmp_path / what
+def test_a_path_that_is_not_a_session_directory(what: str, tmp_path: Path) -> None:
+    """The error has its path."""
+    directory = tmp_path / what
     if what == "file":
-        place.touch()
+        directory.touch()
     if what == "empty":
-        place.mkdir()
-    with pytest.raises(BadInput, match=str(place)):
-        importing.read_directory(place)
+        directory.mkdir()
+    with pytest.raises(BadInput, match=str(directory)):
+        importing.read_directory(directory)
 
 
 def test_a_file_that_is_too_large(directory: Path) -> None:
-    """Is not read to its end."""
+    """It is not read to its end."""
     with (directory / "session-1.0.json").open("wb") as opened:
         opened.truncate(FILE_LIMIT + 1)
     with pytest.raises(BadInput, match=r"session-1\.0\.json is larger than 3 MiB"):
@@ -105,7 +105,7 @@ def test_files_go_in_batches_that_fit_into_a_frame() -> None:
 
 
 class FakeImports:
-    """Notes what comes, and what is forgotten."""
+    """Records uploads, and those that are dropped."""
 
     def __init__(self, world: Served) -> None:
         self._world = world
@@ -183,7 +183,7 @@ def test_the_import_as_json(world: Served, directory: Path) -> None:
 
 
 def test_a_refusal_names_the_file(world: Served, directory: Path) -> None:
-    """With what to do; as JSON, too."""
+    """With a hint; also as JSON."""
     (directory / "pre-key-3.json").write_bytes(b"")
     done = run(world, directory, "--dry-run", "--json")
     assert done.returncode == 2
@@ -194,7 +194,7 @@ def test_a_refusal_names_the_file(world: Served, directory: Path) -> None:
 
 
 def test_a_passive_instance_imports_nothing(world: Served, directory: Path) -> None:
-    """Whoever holds the lease is named: it may be the other backend."""
+    """The holder of the lease is named: it may be the other backend."""
 
     def passive(daemon: Any) -> None:
         daemon.leader.valid, daemon.leader.holder = None, "node-1"

@@ -1,4 +1,4 @@
-"""`wadctl session`: who may open the file, and when it is written."""
+"""`wadctl session`: the file's permissions, and when it is written."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from wadctl.__main__ import root
 KEY = b"0123456789abcdef"
 
 
-def run(*words: str) -> Result:
+def run(*arguments: str) -> Result:
     """wadctl in this process, without a terminal and without a daemon."""
-    return CliRunner().invoke(root, ["--socket", "/nowhere", *words], prog_name="wadctl")
+    return CliRunner().invoke(root, ["--socket", "/nowhere", *arguments], prog_name="wadctl")
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ async def paired(daemon: Daemon) -> None:
 
 
 async def test_it_is_exported_and_imported(tmp_path: Path, key: Path) -> None:
-    """The file is for its owner alone; afterwards the account is elsewhere, and comes back with the file."""
+    """Only its owner can read the file; afterwards the account is elsewhere, and the file restores it."""
     file = tmp_path / "shop.session"
     async with a_daemon(tmp_path / "wad", engine="simulator") as daemon:
         await paired(daemon)
-        words = ["session", "export", "shop", str(file), "--key-file", str(key), "--yes"]
-        done = await daemon.wadctl_json(*words)
+        arguments = ["session", "export", "shop", str(file), "--key-file", str(key), "--yes"]
+        done = await daemon.wadctl_json(*arguments)
         assert (done["account"]["state"], done["file"]) == ("elsewhere", str(file))
         assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
         assert b"simulated session" not in file.read_bytes()
@@ -53,11 +53,11 @@ async def test_it_is_exported_and_imported(tmp_path: Path, key: Path) -> None:
 
 
 async def test_a_file_that_is_there_is_not_written_over(tmp_path: Path, key: Path) -> None:
-    """And the session stays."""
+    """The session stays."""
     async with a_daemon(tmp_path / "wad", engine="simulator") as daemon:
         await paired(daemon)
-        words = ["session", "export", "shop", str(key), "--key-file", str(key), "--yes"]
-        done = await daemon.wadctl(*words)
+        arguments = ["session", "export", "shop", str(key), "--key-file", str(key), "--yes"]
+        done = await daemon.wadctl(*arguments)
         assert (done.returncode, key.read_bytes()) == (2, KEY)
         assert "File exists" in done.stderr
         await daemon.call("accounts.start", account="shop")
@@ -65,7 +65,7 @@ async def test_a_file_that_is_there_is_not_written_over(tmp_path: Path, key: Pat
 
 
 def test_without_a_terminal_it_needs_a_key_file(tmp_path: Path) -> None:
-    """Nobody could type a passphrase; and nothing is done without a yes."""
+    """A passphrase cannot be typed there; and without confirmation nothing is done."""
     file = str(tmp_path / "x")
     assert "--key-file" in run("session", "export", "shop", file, "--yes").output
     assert "--key-file" in run("session", "import", file).output
@@ -78,13 +78,13 @@ def test_files_that_cannot_be_used(tmp_path: Path, key: Path) -> None:
     short, empty, file = tmp_path / "short", tmp_path / "empty", str(tmp_path / "x")
     short.write_bytes(KEY[1:])
     empty.touch()
-    for words, said in (
+    for arguments, said in (
         (("import", file, "--key-file", str(key)), f"cannot read {file}"),
         (("import", str(empty), "--key-file", str(key)), "is empty"),
         (("import", file, "--key-file", str(short)), "fewer than 16 bytes"),
         (("import", file, "--key-file", f"{short}-not"), "cannot read"),
     ):
-        result = run("session", *words)
+        result = run("session", *arguments)
         assert result.exit_code == 2
         assert said in result.output
 

@@ -39,7 +39,7 @@ def fresh(world: Served, qr: str = CODE) -> None:
 
 
 def change(world: Served, state: State, reason: str, **more: Any) -> None:
-    """Something happens to that account, and the bus says so."""
+    """Change the account's state, and publish an event."""
 
     def happen(daemon: FakeDaemon) -> None:
         daemon.accounts.find("acc-9").become(state, reason, **more)
@@ -48,10 +48,10 @@ def change(world: Served, state: State, reason: str, **more: Any) -> None:
     world.do(happen)
 
 
-def start(world: Served, *words: str) -> subprocess.Popen[str]:
+def start(world: Served, *arguments: str) -> subprocess.Popen[str]:
     """wadctl in a pipe of its own."""
     return subprocess.Popen(
-        [*COMMAND, *words], env=environment(world.socket), stdout=subprocess.PIPE,
+        [*COMMAND, *arguments], env=environment(world.socket), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -63,7 +63,7 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Exit code and what it still said."""
+    """The exit code and the rest of the output."""
     out, err = process.communicate(timeout=30)
     return process.returncode, out, err
 
@@ -98,7 +98,7 @@ def test_pairing_in_a_pipe(world: Served) -> None:
 
 
 def test_pairing_on_a_terminal(world: Served, terminal: Callable[..., Terminal]) -> None:
-    """The screen is cleared, the code is black on white, and a new one takes its place."""
+    """The screen is cleared, the code is black on white, and a new one replaces it."""
     fresh(world)
     shown = terminal("account", "pair", "acc-9")
     shown.read_until("This is code 1")
@@ -122,14 +122,14 @@ def test_pairing_without_colour(world: Served, terminal: Callable[..., Terminal]
 
 
 def test_a_terminal_too_small(world: Served, terminal: Callable[..., Terminal]) -> None:
-    """A code that cannot be seen whole is told."""
+    """A code that does not fit on the screen is reported."""
     fresh(world)
     shown = terminal("account", "pair", "acc-9", columns=40, lines=10)
     shown.read_until("The terminal is too small")
 
 
 def test_pairing_that_nobody_scanned(world: Served) -> None:
-    """The end of the window is an error that says how to try again."""
+    """The end of the window is an error with a hint to try again."""
     fresh(world)
     process = start(world, "account", "pair", "acc-9", "--json")
     line(process)
@@ -144,7 +144,7 @@ def test_pairing_that_nobody_scanned(world: Served) -> None:
     ("state", "code"), [(State.FAILED, 9), (State.BANNED, 9), (State.PASSIVE, 8)]
 )
 def test_pairing_that_fails(world: Served, state: State, code: int) -> None:
-    """A state that waiting does not mend ends it, with the reason."""
+    """A state that does not change by waiting ends it, with the reason."""
     fresh(world)
     process = start(world, "account", "pair", "acc-9")
     line(process)
@@ -163,7 +163,7 @@ def test_pairing_takes_too_long(world: Served) -> None:
 
 
 def test_pairing_is_interrupted(world: Served) -> None:
-    """Ctrl-C leaves the window open, and says so."""
+    """Ctrl-C leaves the window open, and prints this."""
     fresh(world)
     process = start(world, "account", "pair", "acc-9")
     line(process)
@@ -174,7 +174,7 @@ def test_pairing_is_interrupted(world: Served) -> None:
     assert "Traceback" not in err
 
 
-def test_pairing_while_there_is_no_code_yet(world: Served) -> None:
+def test_pairing_before_the_first_code(world: Served) -> None:
     """The wait has a reason."""
     fresh(world, qr="")
     process = start(world, "account", "pair", "acc-9", "--json")
@@ -184,7 +184,7 @@ def test_pairing_while_there_is_no_code_yet(world: Served) -> None:
 
 
 def test_the_daemon_ends_while_pairing(tmp_path: Path) -> None:
-    """It is told, not waited for."""
+    """It is reported, not waited for."""
     with served(tmp_path / "s") as world:
         fresh(world)
         process = start(world, "account", "pair", "acc-9")

@@ -1,4 +1,4 @@
-"""What wadctl says when nobody answers on the socket of the unit: what systemd knows, at once."""
+"""wadctl without an answer on the unit's socket: it reports the state of the unit at once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ AGAIN = {"ActiveState": "activating", "SubState": "auto-restart", "Result": "exi
     ],
 )  # fmt: skip
 def test_the_state_of_the_unit_is_the_reason(changed: dict[str, str], says: str, hint: str) -> None:
-    """In words, with what to do."""
+    """As text, with a hint."""
     found = diagnose(SERVICE | changed, PATH, exists=True, log=str)
     assert found is not None
     assert says in str(found)
@@ -91,7 +91,7 @@ def test_the_log_says_more_where_it_may_be_read() -> None:
 
 @pytest.fixture
 def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The unit's socket, as systemd holds it: connections wait, nobody takes them."""
+    """The unit's socket, as systemd holds it: connections wait and are not accepted."""
     monkeypatch.setattr(paths, "RUNTIME_DIR", tmp_path)
     monkeypatch.setattr(systemctl, "booted", lambda: True)
     with socket.socket(socket.AF_UNIX) as held:
@@ -110,11 +110,11 @@ def systemctl_shows(directory: Path, monkeypatch: pytest.MonkeyPatch, **shown: s
     monkeypatch.setenv("PATH", f"{commands}:/bin:/usr/bin")
 
 
-def wadctl(path: Path, *words: str) -> Result:
-    return CliRunner().invoke(root, ["--socket", str(path), *words])
+def wadctl(path: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(root, ["--socket", str(path), *arguments])
 
 
-def test_nobody_waits_for_a_daemon_that_does_not_start(
+def test_a_daemon_that_does_not_start_is_not_waited_for(
     listening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the socket takes the connection; exit 3, and one document with --json."""
@@ -130,7 +130,7 @@ def test_nobody_waits_for_a_daemon_that_does_not_start(
 def test_a_restart_into_a_mistake_ends_at_once(
     listening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No next process comes, so nobody waits a minute for it."""
+    """No other process will start, so it does not wait a minute for one."""
     systemctl_shows(tmp_path, monkeypatch, **SERVICE | FAILED | {"Result": "start-limit-hit"})
     shown = wadctl(listening, "restart", "--json")
     assert shown.exit_code == 3

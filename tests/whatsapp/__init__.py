@@ -1,4 +1,4 @@
-"""A WhatsApp server for tests: it speaks the real protocol to the real library, on 127.0.0.1.
+"""A WhatsApp server for tests: the real protocol for the real library, on 127.0.0.1.
 
     async with WhatsApp() as server:
         account = server.add_account("15550000001", name="Shop")

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 # Exactly six make the first code last 60 s (docs/internals/whatsapp-protocol.md#pairing-by-qr-code).
 CODES = 6
-_FAREWELL = "farewell"
+_END = "end"
 _GRACE = 2.0  # seconds for a client to read the last stanza before it is cut off anyway
 _USERNAME, _DEVICE, _PAIRING = 1, 18, 19  # fields of ClientPayload
 
@@ -71,7 +71,7 @@ class Connection:
             for frame in self._frames.feed(data):
                 stanza = wire.decode(self._transport.open(frame))
                 log.debug("< %s", stanza)
-                if stanza.tag == "ack" and stanza.get("id") == _FAREWELL:
+                if stanza.tag == "ack" and stanza.get("id") == _END:
                     return
                 yield stanza
             try:
@@ -93,7 +93,7 @@ class Connection:
         """
         try:
             self.send(goodbye)
-            self.send(node("notification", from_=SERVER, type_="server", id=_FAREWELL, t=0))
+            self.send(node("notification", from_=SERVER, type_="server", id=_END, t=0))
         except ConnectionError:
             return
         asyncio.get_running_loop().call_later(_GRACE, self.abort)

@@ -1,4 +1,4 @@
-"""The commands of the test server for manual use: its people, and what they send.
+"""The commands of the test server for manual use: its persons, and what they send.
 
 mishaps.py: faults; crowd.py: all accounts at once.
 """
@@ -37,7 +37,7 @@ class Console(Crowd):
         """Run one line.  Raises ValueError for an invalid one."""
         name, *words = shlex.split(line)
         if name not in self.commands:
-            raise ValueError(f"there is no command {name!r}; try help")
+            raise ValueError(f"unknown command {name!r}; try help")
         try:
             return await self.commands[name](*words)
         except (TypeError, KeyError) as error:
@@ -47,7 +47,7 @@ class Console(Crowd):
         """help: this list"""
         return [(command.__doc__ or "").strip() for command in self.commands.values()]
 
-    # --- its people ---------------------------------------------------------------------------
+    # --- its persons --------------------------------------------------------------------------
 
     async def account(self, number: str, name: str = "") -> object:
         """account NUMBER [NAME]: add an account"""
@@ -64,12 +64,12 @@ class Console(Crowd):
         return str(self._server.add_group(subject, *map(self._person, members)).jid)
 
     async def join(self, group: str, member: str) -> object:
-        """join GROUP PERSON: somebody joins a group"""
+        """join GROUP PERSON: a person joins a group"""
         self._some_group(group).add(self._person(member))
         return "joined"
 
     async def leave(self, group: str, member: str) -> object:
-        """leave GROUP PERSON: somebody leaves a group"""
+        """leave GROUP PERSON: a person leaves a group"""
         self._some_group(group).remove(self._person(member))
         return "left"
 
@@ -91,7 +91,7 @@ class Console(Crowd):
         return await phone.write_text(self._group(to) or self._peer(to), " ".join(words))
 
     async def history(self, account: str, peer: str, count: str) -> object:
-        """history ACCOUNT PEER COUNT: the phone hands over so many old messages of a chat"""
+        """history ACCOUNT PEER COUNT: the phone sends COUNT old messages of a chat"""
         person, now = self._peer(peer), self._server.now()
         lines = [
             Line(
@@ -146,7 +146,7 @@ class Console(Crowd):
         return await self._peer(peer).edit(self._chat(to), ident, " ".join(words))
 
     async def revoke(self, peer: str, to: str, ident: str) -> object:
-        """revoke PEER ACCOUNT|GROUP ID: a peer deletes its message for everybody"""
+        """revoke PEER ACCOUNT|GROUP ID: a peer deletes its message for everyone"""
         return await self._peer(peer).revoke(self._chat(to), ident)
 
     async def poll(self, peer: str, to: str, question: str, *options: str) -> object:

@@ -97,13 +97,13 @@ def text_of(content: bytes) -> str:
     return ""
 
 
-def text(words: str) -> pb.Message:
+def text(text: str) -> pb.Message:
     """A plain text."""
-    return {1: words}
+    return {1: text}
 
 
 def extended_text(
-    words: str,
+    text: str,
     *,
     quoting: Target | None = None,
     quoted: pb.Message | None = None,
@@ -111,14 +111,14 @@ def extended_text(
     link: str = "",
     title: str = "",
 ) -> pb.Message:
-    """A text that quotes a message, mentions people, or shows a preview of a link."""
+    """A text that quotes a message, mentions persons, or shows a preview of a link."""
     context: pb.Message = {
         1: quoting.ident if quoting else None,
         2: str(quoting.sender) if quoting else None,
         3: quoted,
         15: [str(jid) for jid in mentions],
     }
-    return {6: {1: words, 2: link or None, 6: title or None, 17: context}}
+    return {6: {1: text, 2: link or None, 6: title or None, 17: context}}
 
 
 def contact(name: str, number: str) -> pb.Message:
@@ -126,9 +126,9 @@ def contact(name: str, number: str) -> pb.Message:
     return {4: _contact(name, number)}
 
 
-def contacts(*people: tuple[str, str]) -> pb.Message:
+def contacts(*persons: tuple[str, str]) -> pb.Message:
     """Several contacts, by name and number."""
-    return {13: {1: f"{len(people)} contacts", 2: [_contact(*person) for person in people]}}
+    return {13: {1: f"{len(persons)} contacts", 2: [_contact(*person) for person in persons]}}
 
 
 def _contact(name: str, number: str) -> pb.Message:
@@ -161,7 +161,7 @@ def edit(target: Target, content: pb.Message, at: int, *, wrapped: bool = False)
 
 
 def revoke(target: Target) -> pb.Message:
-    """A message is deleted for everybody."""
+    """A message is deleted for everyone."""
     return {12: {1: target.key(), 2: _REVOKE}}
 
 

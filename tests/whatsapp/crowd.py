@@ -36,7 +36,7 @@ class Crowd(Mishaps):
         return "cut"
 
     async def traffic(self, peer: str, rate: str, seconds: str) -> object:
-        """traffic PEER RATE SECONDS: a peer writes to all accounts in turn, so many texts a second; it goes on alone"""
+        """traffic PEER RATE SECONDS: a peer writes to all accounts in turn, RATE texts per second, in the background"""
         self._traffic = asyncio.create_task(self._write(peer, float(rate), float(seconds)))
         return "begun"
 

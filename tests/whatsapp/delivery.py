@@ -40,7 +40,7 @@ def deliver(server: WhatsApp, device: Device, message: Node) -> None:
         _to_group(server, device, message, group, phones, devices)
     else:
         _to_people(server, device, message, phones, devices)
-    server.news.tell()
+    server.news.notify()
 
 
 def _to_own_phone(server: WhatsApp, device: Device, message: Node) -> None:
@@ -53,7 +53,7 @@ def _to_own_phone(server: WhatsApp, device: Device, message: Node) -> None:
         return
     plain = account.phone.keys.decrypt(device, enc.get("type"), enc.content())
     account.phone.take_question(device, ident, plain)
-    server.news.tell()
+    server.news.notify()
 
 
 def _copies(message: Node) -> tuple[Copies, Copies]:
@@ -77,13 +77,13 @@ def _once_more(server: WhatsApp, device: Device, message: Node, enc: Node) -> No
     if group is not None:
         reader.keys.learn(group, device, plain)
     reader.take(device.account, message.get("id"), plain, group)
-    server.news.tell()
+    server.news.notify()
 
 
 def _reader(server: WhatsApp, device: Device, jid: Jid) -> Person:
     person = server.person(jid)
     if person is None:
-        raise ValueError(f"{device.jid} writes to {jid}, who is not on this WhatsApp")
+        raise ValueError(f"{device.jid} writes to {jid}, which is not on this WhatsApp")
     return person
 
 

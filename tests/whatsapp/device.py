@@ -184,7 +184,7 @@ class Device:
         self.post(envelope)
 
     def resume(self) -> None:
-        """The account is no longer silent: held stanzas are sent."""
+        """End the silence: held stanzas are sent."""
         held, self._held = self._held, []
         for stanza in held:
             self._put(stanza)

@@ -45,9 +45,9 @@ class Client:
                 self._results[event["number"]] = event
             else:
                 self.events[event["event"]].append(event)
-            self._news.tell()
+            self._news.notify()
         self.events["exited"].append({"event": "exited"})
-        self._news.tell()
+        self._news.notify()
 
     async def wait(self, name: str, count: int = 1, timeout: float = _TIMEOUT) -> Event:
         """The event of that name with that number, from 1 on."""
@@ -144,7 +144,7 @@ class Scene:
 
 @asynccontextmanager
 async def a_scene(directory: Path) -> AsyncIterator[Scene]:
-    """The account is connected; at the end nothing went wrong in the server."""
+    """The account is connected; at the end the server must have no errors."""
     async with WhatsApp() as server:
         account = server.add_account("15550000001", name="Shop")
         bob = server.add_peer("15550000002", name="Bob")

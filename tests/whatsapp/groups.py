@@ -98,16 +98,16 @@ class Group:
 
     def announce(self) -> None:
         """Notify all members of its creation and their membership."""
-        self._tell(node("create", self.info(), type_="new"), self.owner)
+        self._announce(node("create", self.info(), type_="new"), self.owner)
 
     def add(self, member: Person) -> None:
         """Add a member."""
         self.members.append(member)
-        self._tell(node("add", self._participant(member)), self.owner)
+        self._announce(node("add", self._participant(member)), self.owner)
 
     def remove(self, member: Person) -> None:
         """Remove a member, who cannot read later messages."""
-        self._tell(node("remove", self._participant(member)), self.owner)
+        self._announce(node("remove", self._participant(member)), self.owner)
         self.members.remove(member)
         for other in self.members:
             other.keys.forget_sender_key(self.jid)
@@ -116,19 +116,19 @@ class Group:
         """Change the subject."""
         self.subject = subject
         at, who = self.server.now(), self.address(by)
-        self._tell(node("subject", subject=subject, s_t=at, s_o=who), by)
+        self._announce(node("subject", subject=subject, s_t=at, s_o=who), by)
 
     def describe(self, description: str, by: Person) -> None:
-        """Somebody says what it is about."""
+        """Change the description."""
         self.description = description
-        self._tell(self._description(by), by)
+        self._announce(self._description(by), by)
 
     def _description(self, by: Person) -> Node:
         body = node("body", as_bytes(self.description))
         who, at = self.address(by), self.server.now()
         return node("description", body, id=self.server.next_id(), participant=who, t=at)
 
-    def _tell(self, change: Node, by: Person) -> None:
+    def _announce(self, change: Node, by: Person) -> None:
         for account in self.accounts():
             account.notify(change, "w:gp2", notify=by.name, **self.origin(by))
 
@@ -171,8 +171,8 @@ class Group:
             return sender.message_node(ident, kind, enc, **self.origin(sender))
 
         parts = [common]
-        if device.keys.identity not in key.told:
-            key.told.add(device.keys.identity)
+        if device.keys.identity not in key.sent_to:
+            key.sent_to.add(device.keys.identity)
             parts.insert(0, enc_node(*keys.encrypt(device, pb.encode(distribution)), kind))
         stanza = sender.message_node(ident, kind, *parts, **self.origin(sender))
         device.post(Envelope(stanza, direct))

@@ -91,20 +91,20 @@ def chunks(
     ]
     parts = [found[at : at + per_chunk] for at in range(0, len(found), per_chunk)] or [[]]
     for order, part in enumerate(parts, 1):
-        told = [
+        parts_of_chats = [
             _conversation(conversations[number], [line for _, line in lines])
             for number, lines in groupby(part, key=lambda item: item[0])
         ]
         progress = 100 * order // len(parts)
         history = {
-            1: int(sync), 2: told, 5: order, 6: progress, 15: list(_mappings(conversations)),
+            1: int(sync), 2: parts_of_chats, 5: order, 6: progress, 15: list(_mappings(conversations)),
         }  # fmt: skip
         yield Chunk(sync, order, progress, pb.encode(history))
 
 
-def push_names(people: Sequence[Person]) -> Chunk:
-    """The push names of people."""
-    names = [{1: str(person.address), 2: person.name} for person in people]
+def push_names(persons: Sequence[Person]) -> Chunk:
+    """The push names of persons."""
+    names = [{1: str(person.address), 2: person.name} for person in persons]
     return Chunk(Sync.PUSH_NAME, 1, 100, pb.encode({1: int(Sync.PUSH_NAME), 7: names}))
 
 
@@ -129,7 +129,7 @@ def _conversation(conversation: Conversation, lines: Sequence[Line]) -> pb.Messa
 
 
 def web_message(chat: Person | Group, line: Line) -> pb.Message:
-    """A WebMessageInfo; its secret stands beside the content."""
+    """A WebMessageInfo; its secret is beside the content."""
     jid, participant = (chat.jid, None) if isinstance(chat, Group) else (chat.address, None)
     if isinstance(chat, Group) and line.author is not None:
         participant = str(chat.address(line.author))

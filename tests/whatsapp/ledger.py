@@ -96,7 +96,7 @@ class Ledger:
         page.receipts.append(entry)
         page.receipted.setdefault(ident, entry)
         page.unreceipted.pop(ident, None)
-        self._news.tell()
+        self._news.notify()
 
     def received(self, account: Account, ident: str, to: str, text: str) -> None:
         """An account's device sent a message."""

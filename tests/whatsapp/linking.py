@@ -38,7 +38,7 @@ def scan(account: Account, qr: str) -> int:
         ref, *keys = qr.rpartition("#")[2].split(",")[:4]
         noise, identity, secret = (base64.b64decode(part, validate=True) for part in keys)
     except (ValueError, binascii.Error) as error:
-        raise ValueError(f"this is no QR code of WhatsApp: {qr[:80]!r}") from error
+        raise ValueError(f"not a QR code of WhatsApp: {qr[:80]!r}") from error
     showing = account.server.unlinked()
     for connection in showing:
         if ref not in connection.refs or connection.candidate is None:

@@ -77,7 +77,7 @@ class Mishaps(Parties):
         return state
 
     async def clock(self, seconds: str) -> object:
-        """clock SECONDS: the server's clock is so many seconds ahead (or, negative, behind)"""
+        """clock SECONDS: the server's clock is SECONDS ahead (or, negative, behind)"""
         ahead = float(seconds)
         self._server.clock = lambda: time.time() + ahead
         return self._server.now()

@@ -10,13 +10,13 @@ T = TypeVar("T")
 
 
 class News:
-    """`tell` after each change; `until` waits for a condition over the changed state."""
+    """`notify` after each change; `until` waits for a condition over the changed state."""
 
     def __init__(self, errors: Sequence[BaseException]) -> None:
         self._errors = errors
         self._event = asyncio.Event()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Report a change."""
         self._event.set()
         self._event = asyncio.Event()

@@ -25,7 +25,7 @@ class Newsletter:
         self._number = 0
 
     def announce(self, account: Account, name: str, description: str) -> None:
-        """An account follows it from now on: what it is called and about, in JSON, as WhatsApp tells it."""
+        """An account follows it from now on: its name and description in JSON, as WhatsApp sends them."""
         at = str(self.server.now())
 
         def text(value: str) -> str:

@@ -1,6 +1,6 @@
 """The server's side of Noise_XX_25519_AESGCM_SHA256 as WhatsApp frames it, without I/O.
 
-Byte layouts: docs/internals/whatsapp-protocol.md#frames-and-noise.  Feed what arrives, send what comes out.
+Byte layouts: docs/internals/whatsapp-protocol.md#frames-and-noise.  Feed received bytes, send the results.
 """
 
 from __future__ import annotations

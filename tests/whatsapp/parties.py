@@ -1,4 +1,4 @@
-"""Parsing of people, accounts and groups in console commands."""
+"""Parsing of persons, accounts and groups in console commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.whatsapp.server import WhatsApp
 
 
 class Parties:
-    """Finds people, accounts and groups by name or number.  Each method raises ValueError if not found."""
+    """Finds persons, accounts and groups by name or number.  Each method raises ValueError if not found."""
 
     def __init__(self, server: WhatsApp) -> None:
         self._server = server
@@ -19,20 +19,20 @@ class Parties:
         for account in self._server.accounts:
             if name in (account.name, account.pn.user):
                 return account
-        raise ValueError(f"there is no account {name!r}")
+        raise ValueError(f"unknown account {name!r}")
 
     def _peer(self, name: str) -> Peer:
         for peer in self._server.peers:
             if name in (peer.name, peer.pn.user):
                 return peer
-        raise ValueError(f"there is no peer {name!r}")
+        raise ValueError(f"unknown peer {name!r}")
 
     def _person(self, name: str) -> Person:
         accounts = [account.phone for account in self._server.accounts]
         for person in (*self._server.peers, *accounts):
             if name in (person.name, person.pn.user):
                 return person
-        raise ValueError(f"nobody is called {name!r}")
+        raise ValueError(f"unknown person {name!r}")
 
     def _group(self, name: str) -> Group | None:
         groups = self._server.groups.values()
@@ -47,5 +47,5 @@ class Parties:
     def _some_group(self, name: str) -> Group:
         group = self._group(name)
         if group is None:
-            raise ValueError(f"there is no group {name!r}")
+            raise ValueError(f"unknown group {name!r}")
         return group

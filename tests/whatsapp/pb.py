@@ -102,4 +102,4 @@ def number(message: Fields, field: int) -> int:
     match message.get(field, 0):
         case int(value):
             return value
-    raise ValueError(f"field {field} is no number")
+    raise ValueError(f"field {field} is not a number")

@@ -52,10 +52,10 @@ class Peer(Person):
         content = contents.extended_text(text, quoting=target, quoted=quoted or {1: ""})
         return await self.send(to, content)
 
-    async def mention(self, to: Account | Group, text: str, *people: Person) -> str:
-        """A text that mentions people."""
+    async def mention(self, to: Account | Group, text: str, *persons: Person) -> str:
+        """A text that mentions persons."""
         return await self.send(
-            to, contents.extended_text(text, mentions=[person.lid for person in people])
+            to, contents.extended_text(text, mentions=[person.lid for person in persons])
         )
 
     # --- files --------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class Peer(Person):
         return await self.send(to, change)
 
     async def revoke(self, to: Account | Group, ident: str, *, by: Person | None = None) -> str:
-        """Delete an own message for everybody, or as a group's admin another member's."""
+        """Delete an own message for everyone, or as a group's admin another member's."""
         return await self.send(to, contents.revoke(self.target(to, ident, by or self)))
 
     async def poll(

@@ -1,4 +1,4 @@
-"""The people on this test server, with phones whose keys it has; what they send and what they receive."""
+"""The persons on this test server, with phones whose keys it has; what they send and what they receive."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Addressing(StrEnum):
 
     @property
     def both(self) -> bool:
-        """Whether the other address is included, too."""
+        """Whether the other address is included as well."""
         return self in (Addressing.LID_WITH_PN, Addressing.PN_WITH_LID)
 
 

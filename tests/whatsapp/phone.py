@@ -57,15 +57,15 @@ class Phone(Person):
     ) -> list[str]:
         """Send the history, in parts of `size` messages, each inline or through the media host; their ids."""
         parts = history.chunks(conversations, sync, newest_first=newest_first, per_chunk=per_chunk)
-        return [self._tell_history(part, inline=inline) for part in parts]
+        return [self._send_history_part(part, inline=inline) for part in parts]
 
-    async def send_push_names(self, *people: Person) -> str:
+    async def send_push_names(self, *persons: Person) -> str:
         """Send push names."""
-        return self._tell_history(history.push_names(people), inline=True)
+        return self._send_history_part(history.push_names(persons), inline=True)
 
-    def _tell_history(self, part: Chunk, *, inline: bool) -> str:
+    def _send_history_part(self, part: Chunk, *, inline: bool) -> str:
         notification = part.notification(self.server.media, inline=inline)
-        return self._tell({2: _HISTORY_SYNC_NOTIFICATION, 6: notification})
+        return self._send_to_devices({2: _HISTORY_SYNC_NOTIFICATION, 6: notification})
 
     async def share_app_state(
         self, *, push_name: str = "", contacts: Mapping[Jid, str] | None = None
@@ -79,7 +79,7 @@ class Phone(Person):
             state.set("critical_unblock_low", ["contact", str(jid)], value, at)
         if not self._shares:
             self._shares = True
-            self._tell({2: _APP_STATE_SYNC_KEY_SHARE, 7: state.key_share(at)})
+            self._send_to_devices({2: _APP_STATE_SYNC_KEY_SHARE, 7: state.key_share(at)})
             return
         for name in ("critical_block", "critical_unblock_low"):
             self._account.notify(
@@ -90,7 +90,7 @@ class Phone(Person):
         """From now on devices get changes whose key they never got."""
         self._shares = True
 
-    def _tell(self, protocol_message: pb.Message) -> str:
+    def _send_to_devices(self, protocol_message: pb.Message) -> str:
         ident, content = self.server.next_id(), pb.encode({12: protocol_message})
         for device in self._account.devices.values():
             self.post(device, ident, content, from_=self.pn, category="peer")
@@ -169,5 +169,5 @@ class Phone(Person):
             self.post(
                 device, ident, copy, kind, from_=self.lid, recipient=to.lid, peer_recipient_pn=to.pn
             )
-        self.server.news.tell()
+        self.server.news.notify()
         return ident

@@ -24,7 +24,7 @@ def poll(question: str, options: Sequence[str], *, selectable: int = 1) -> pb.Me
 
 
 def _vote_cipher(secret: bytes, target: Target, voter: Jid) -> tuple[AESGCM, bytes]:
-    """The key of a vote and its additional data: the poll's id and both people (whatsmeow's msgsecret.go)."""
+    """The key of a vote and its additional data: the poll's id and both persons (whatsmeow's msgsecret.go)."""
     use = f"{target.ident}{target.sender.bare()}{voter.bare()}Poll Vote"
     return AESGCM(hkdf(secret, 32, use.encode())), f"{target.ident}\0{voter.bare()}".encode()
 

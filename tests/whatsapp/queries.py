@@ -84,7 +84,7 @@ def _usync(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
 
 
 def _usync_user(server: WhatsApp, user: Node, wants: set[str]) -> Node:
-    """The data of one user.  A person who is not on this server has no LID and no devices."""
+    """The data of one user.  A person that is not on this server has no LID and no devices."""
     asked: tuple[bytes, ...] = ()
     if "jid" in user.attrs:
         jid = user.jid("jid")

@@ -31,11 +31,11 @@ def _message_keys(seed: bytes) -> tuple[bytes, bytes]:
 
 
 class SenderKey:
-    """Our sending half.  `told` contains the identity keys of the devices that have it."""
+    """Our sending half.  `sent_to` contains the identity keys of the devices that have it."""
 
     def __init__(self) -> None:
         self.id = int.from_bytes(os.urandom(3), "big")
-        self.told: set[bytes] = set()
+        self.sent_to: set[bytes] = set()
         self._chain = Chain(os.urandom(32))
         self._signing = KeyPair()
 

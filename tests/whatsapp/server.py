@@ -1,4 +1,4 @@
-"""The server: its people, and their connections."""
+"""The server: its persons, and their connections."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class WhatsApp:
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="whatsapp-")))
         self._certificate, tls = make_certificate(directory)
         self._site = trust.write_trust(directory, self._authority.root.public, self._pings)
-        self._front = Front(tls, self.media, self._serve, self.failed, self.news.tell)
+        self._front = Front(tls, self.media, self._serve, self.failed, self.news.notify)
         await self._stack.enter_async_context(self._front.listening(self._port))
         return self
 
@@ -125,9 +125,9 @@ class WhatsApp:
         """Record an error in a task of the server."""
         log.error("the WhatsApp test server failed", exc_info=error)
         self.errors.append(error)
-        self.news.tell()
+        self.news.notify()
 
-    # --- its people ---------------------------------------------------------------------------
+    # --- its persons --------------------------------------------------------------------------
 
     def add_account(self, number: str, *, name: str = "", lid: str = "") -> Account:
         """An account: a phone that may link devices.  Raises ValueError for a number that is in use."""
@@ -148,7 +148,7 @@ class WhatsApp:
     def _addresses(self, number: str, lid: str) -> tuple[Jid, Jid]:
         digits = number.removeprefix("+")
         if not digits.isdecimal():
-            raise ValueError(f"{number!r} is no phone number")
+            raise ValueError(f"{number!r} is not a phone number")
         pn, hidden = Jid(digits), Jid(lid or f"9{digits:0>14}", "lid")
         for jid in (pn, hidden):
             if jid in self._people:
@@ -170,9 +170,9 @@ class WhatsApp:
 
     def add_group(self, subject: str, *members: Person | Account, by_number: bool = False) -> Group:
         """A group; its members, the first of whom created it, are notified."""
-        people = [m if isinstance(m, Person) else m.phone for m in members]
+        persons = [m if isinstance(m, Person) else m.phone for m in members]
         jid = Jid(f"1203630{len(self.groups) + 1:011}", "g.us")
-        group = self.groups[jid] = Group(self, jid, subject, people, by_number=by_number)
+        group = self.groups[jid] = Group(self, jid, subject, persons, by_number=by_number)
         group.announce()
         return group
 
@@ -221,7 +221,7 @@ class WhatsApp:
         finally:
             self._connections.discard(connection)
             connection.close()
-            self.news.tell()
+            self.news.notify()
 
     async def _pair(self, connection: Connection) -> None:
         """Offer references for QR codes, and wait until a phone has scanned one.
@@ -241,7 +241,7 @@ class WhatsApp:
                 connection.send(node("stream:error", code=515))  # it reconnects and logs in
             elif stanza.tag == "iq" and stanza.get("type") in ("get", "set"):
                 connection.send(linking.answer(connection, stanza))
-                self.news.tell()
+                self.news.notify()
 
     async def _log_in(self, connection: Connection) -> None:
         account = self.account(Jid(connection.username))
@@ -252,7 +252,7 @@ class WhatsApp:
         try:
             found.log_in(connection)
             found.account.logins += 1
-            self.news.tell()
+            self.news.notify()
             await self._talk(found, connection)
         finally:
             found.logged_off(connection)
@@ -266,7 +266,7 @@ class WhatsApp:
         async for stanza in connection.stanzas():
             if device.account.silent:
                 device.account.unheard.append(stanza)
-                self.news.tell()
+                self.news.notify()
                 continue
             if device.connection is not connection:
                 continue  # it was replaced, and has not read that yet

@@ -34,7 +34,7 @@ def _presence(device: Device, presence: Node) -> None:
     kind = presence.get("type")
     if kind in ("available", "unavailable"):
         device.account.presence = kind
-        device.account.server.news.tell()
+        device.account.server.news.notify()
 
 
 def _chat_state(server: WhatsApp, device: Device, state: Node) -> None:
@@ -42,7 +42,7 @@ def _chat_state(server: WhatsApp, device: Device, state: Node) -> None:
     if person is not None and state.children:
         shown = state.children[0]
         person.chat_states.append((device.account, shown.get("media") or shown.tag))
-        server.news.tell()
+        server.news.notify()
 
 
 # --- acknowledgements -------------------------------------------------------------------------
@@ -77,4 +77,4 @@ def _ack(device: Device, ack: Node) -> None:
         device.refused(ack.get("id"))
     else:
         device.acknowledged((ack.get("class"), ack.get("id"), ack.get("type")))
-    device.account.server.news.tell()
+    device.account.server.news.notify()

@@ -77,7 +77,7 @@ class Node:
         match self.attrs.get(name):
             case Jid() as value:
                 return value
-        raise ValueError(f"{name}={self.get(name)!r} of <{self.tag}> is no address")
+        raise ValueError(f"{name}={self.get(name)!r} of <{self.tag}> is not an address")
 
     def with_attrs(self, **attrs: str | Jid) -> Node:
         """The same with further attributes."""
@@ -112,7 +112,7 @@ def node(tag: str, *content: Node | bytes, **attrs: Value) -> Node:
 
 
 def as_bytes(text: str) -> bytes:
-    """A text as it goes over the wire, which takes any bytes: one that is not UTF-8 is written as a lone surrogate."""
+    """A text as it is sent, which may have any bytes: one that is not UTF-8 is written as a lone surrogate."""
     return text.encode(errors="surrogateescape")
 
 
@@ -192,7 +192,7 @@ class _Reader:
                 return self.number(1)
             case 249:
                 return self.number(2)
-        raise ValueError(f"{tag} is no list")
+        raise ValueError(f"{tag} is not a list")
 
     def packed(self, alphabet: str) -> str:
         head = self.number(1)
@@ -257,7 +257,7 @@ class _Reader:
 
 
 def decode(frame: bytes) -> Node:
-    """Parse one frame's plaintext.  Raises ValueError for what is no stanza."""
+    """Parse one frame's plaintext.  Raises ValueError for an invalid stanza."""
     if not frame:
         raise ValueError("an empty frame")
     try:

@@ -45,8 +45,8 @@ BEYOND_DEBIAN_12 = {"connect to another port"}
 NOT_EVERYWHERE = {
     "kill a sibling's control group",
     "freeze a sibling's control group",
-    "tell the service manager",
-    "tell the service manager by a pair",
+    "notify the service manager",
+    "notify the service manager by a pair",
     "connect to the control socket by a pair",
 }
 """Attempts that are not possible outside a unit, or differ there; tests/lab has them."""
@@ -116,7 +116,7 @@ def test_a_worker_reaches_its_own_account(targets: Targets, most: int) -> None:
 def test_without_confinement_nearly_every_attempt_succeeds(targets: Targets) -> None:
     """Every attempt succeeds without confinement: otherwise the test above would prove nothing."""
     if os.geteuid() != 0:
-        raise Missing("root, whom nothing else holds back", "sudo make test")
+        raise Missing("root without other restrictions", "sudo make test")
     tried, needed = hostile(targets, 0)
     assert {name: why for name, why in needed.items() if why} == {}
     refused = {name: why for name, why in tried.items() if why}
@@ -146,7 +146,7 @@ WANTS = Needs(
 
 
 def test_only_the_accounts_directory_is_writable() -> None:
-    """And nothing else, except its own memory and /dev/null."""
+    """Except for its own memory and /dev/null."""
     writing = (
         Right.WRITE_FILE | Right.REMOVE_FILE | Right.REMOVE_DIR | Right.MAKE_REG | Right.TRUNCATE
         | Right.MAKE_SYM | Right.MAKE_DIR | Right.MAKE_SOCK | Right.MAKE_FIFO | Right.REFER
@@ -223,7 +223,7 @@ def test_accounts_below_a_system_directory_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "told", "missing"),
+    ("found", "summary", "missing"),
     [
         (Confinement(7, True), "Landlock ABI 7, seccomp", ""),
         (Confinement(2, True), "Landlock ABI 2, any TCP port, seccomp", ""),
@@ -235,9 +235,11 @@ def test_accounts_below_a_system_directory_are_reported(tmp_path: Path) -> None:
         (Confinement(7, False, ("no",)), "Landlock ABI 7, no seccomp", "signal other processes"),
     ],
 )
-def test_the_confinement_in_force_is_reported(found: Confinement, told: str, missing: str) -> None:
+def test_the_confinement_in_force_is_reported(
+    found: Confinement, summary: str, missing: str
+) -> None:
     """The summary; and the missing protection in a sentence."""
-    assert found.summary == told
+    assert found.summary == summary
     assert missing in found.missing
     assert bool(found.missing) == bool(missing)
 

@@ -36,7 +36,7 @@ threading.Event().wait()
 
 
 @pytest.mark.parametrize(
-    ("act", "who"),
+    ("act", "part"),
     [
         ("link.notice = fail; link.report_spooled(1)", "thread announce"),
         ("links.time.sleep = fail; Permission(1e12, SystemClock()).watch()", "thread permission"),
@@ -47,7 +47,7 @@ threading.Event().wait()
         ("link._lock.acquire(); threading.Thread(target=fail, name='rest').start()", ""),
     ],
 )  # fmt: skip
-async def test_any_unhandled_error_ends_a_worker(act: str, who: str) -> None:
+async def test_any_unhandled_error_ends_a_worker(act: str, part: str) -> None:
     """The final notice names the part, if it can be sent; the traceback is in the output."""
     ours, theirs = socket.socketpair()
     argv = [sys.executable, "-c", WORKER.replace("{act}", act), str(theirs.fileno())]
@@ -58,6 +58,6 @@ async def test_any_unhandled_error_ends_a_worker(act: str, who: str) -> None:
             assert await process.ended == FAULT
             await process.drained()
         frames = wire.Decoder().feed(ours.recv(1 << 16))
-    words = [frame.params[0] for frame in frames if isinstance(frame, wire.Notice)]
-    assert words == ([f"{who} of the worker failed: KeyError"] if who else [])
+    lines = [frame.params[0] for frame in frames if isinstance(frame, wire.Notice)]
+    assert lines == ([f"{part} of the worker failed: KeyError"] if part else [])
     assert "KeyError: 'x'" in process.crash_report()

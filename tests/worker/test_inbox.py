@@ -23,9 +23,9 @@ from wad.worker.log_lines import message_key
 def a_message(ident: str, text: str = "hello", *, from_me: bool = False) -> bytes:
     """A neonize MessageEv; without a text it contains nothing to store."""
     bob = pb.JID(User="9", Server="lid", Device=0, RawAgent=0, Integrator=0, IsEmpty=False)
-    nobody = pb.JID(User="", Server="", Device=0, RawAgent=0, Integrator=0, IsEmpty=True)
+    none = pb.JID(User="", Server="", Device=0, RawAgent=0, Integrator=0, IsEmpty=True)
     source = pb.MessageSource(
-        Chat=bob, Sender=bob, IsFromMe=from_me, SenderAlt=nobody, RecipientAlt=nobody
+        Chat=bob, Sender=bob, IsFromMe=from_me, SenderAlt=none, RecipientAlt=none
     )
     body = Message(conversation=text) if text else Message()
     info = pb.MessageInfo(ID=ident, MessageSource=source, Timestamp=1_700_000_000)
@@ -198,7 +198,7 @@ def test_an_event_without_content_leaves_its_id(spool: Spool) -> None:
 
 @pytest.mark.parametrize("name", ["HistorySync", "UndecryptableMessage"])
 def test_events_that_are_stored_raw(spool: Spool, name: str) -> None:
-    """With the reason why there is no translation."""
+    """With the reason of the failed translation."""
     box = Box(spool)
     box.inbox.take(name, b"bytes")
     assert box.inbox.drain(20)

@@ -107,7 +107,7 @@ def test_receipts_that_are_not_held(text: str) -> None:
     assert parse_line("Client/Send", text) == ()
 
 
-def test_what_the_library_ignores() -> None:
+def test_stanzas_that_the_library_ignores() -> None:
     """A part that was handed over before."""
     line = "Ignoring message A from 9@lid: received message with old counter 1"
     assert parse_line("Client", line) == (PartSkipped("mA"),)

@@ -25,33 +25,31 @@ GROUP = Jid.parse("123-456@g.us")
 
 def test_the_patch_sites_change_the_field_that_is_read() -> None:
     """The instruction stays, its offset on the stack becomes that of Integrator; and one instruction sets it."""
-    *tests, ours = [
-        place for place in phone_requests.PATCH_SITES if place.before[0] in (0x80, 0x44)
-    ]
-    for place in tests:
-        assert place.before.replace(b"\xe0\x03\0\0", b"\xec\x07\0\0") == place.after
+    *tests, ours = [site for site in phone_requests.PATCH_SITES if site.before[0] in (0x80, 0x44)]
+    for site in tests:
+        assert site.before.replace(b"\xe0\x03\0\0", b"\xec\x07\0\0") == site.after
     assert ours.after.startswith(b"\x41\xba" + (1).to_bytes(4, "little"))
     *tests, ours = phone_requests.PATCH_SITES[4:]
-    for place in tests:
-        before, after = (int.from_bytes(code, "little") for code in (place.before, place.after))
+    for site in tests:
+        before, after = (int.from_bytes(code, "little") for code in (site.before, site.after))
         assert (before >> 10 & 0xFFF, after >> 10 & 0xFFF) == (0x258, 0x754)
         assert before & ~(0xFFF << 10) == after & ~(0xFFF << 10)
     assert int.from_bytes(ours.after, "little") == 0x52800000 | 1 << 5 | 14  # movz w14, #1
-    assert all(len(place.before) == len(place.after) for place in phone_requests.PATCH_SITES)
+    assert all(len(site.before) == len(site.after) for site in phone_requests.PATCH_SITES)
 
 
 def test_the_installed_library_is_known() -> None:
     """An upgrade of neonize needs new patch sites, or no requests are possible (docs/upstream.md says how)."""
     digest = hashlib.sha256(library_path().read_bytes()).hexdigest()
-    assert digest in {place.sha256 for place in phone_requests.PATCH_SITES}
+    assert digest in {site.sha256 for site in phone_requests.PATCH_SITES}
 
 
 def test_the_patch_sites_are_in_the_file() -> None:
     """The instructions to patch are in the file, before anything is loaded."""
     data = library_path().read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    for place in (place for place in phone_requests.PATCH_SITES if place.sha256 == digest):
-        assert data[place.address : place.address + len(place.before)] == place.before
+    for site in (site for site in phone_requests.PATCH_SITES if site.sha256 == digest):
+        assert data[site.address : site.address + len(site.before)] == site.before
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_receipt_for_several(gate: ReceiptGate) -> None:
     assert receipt.is_sent()
 
 
-def test_what_the_library_ignores_has_no_event(gate: ReceiptGate) -> None:
+def test_a_stanza_that_the_library_ignores_has_no_event(gate: ReceiptGate) -> None:
     """It was handed over before; its receipt must be sent, since the server would send it again forever."""
     gate.on_log_line("Client/Recv", incoming("A"))
     gate.on_log_line("Client", "Ignoring message A from 9@lid: received message with old counter 1")
@@ -243,7 +243,7 @@ def test_a_receipt_without_a_key_waits_for_all_before_it(gate: ReceiptGate) -> N
 def test_silence_releases_receipts_without_a_key(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And this is not logged as unexpected."""
+    """This is not logged as unexpected."""
     monkeypatch.setattr(receipt_gate, "_SLICE", 0.001)
     gate = ReceiptGate(never)
     assert Receipt(gate, '<ack class="call" id="C" to="9@lid"/>').is_sent()

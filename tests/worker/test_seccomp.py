@@ -120,7 +120,7 @@ def test_an_unknown_machine_has_no_filter() -> None:
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_number_is_of_one_call(machine: str) -> None:
-    """And each known one is refused, in full or in part."""
+    """Each known one is refused, in full or in part."""
     column = list(MACHINES).index(machine)
     numbers = [each[column] for each in NUMBERS.values() if each[column] is not None]
     assert len(set(numbers)) == len(numbers)

@@ -305,13 +305,13 @@ def test_an_edit_contains_the_new_text() -> None:
 
 
 @pytest.mark.parametrize(("attribute", "by_admin"), [("7", False), ("8", True), ("", False)])
-def test_who_revokes(attribute: str, by_admin: bool) -> None:
+def test_the_author_of_a_revoke(attribute: str, by_admin: bool) -> None:
     """The server reports whether it is the author or an admin."""
     found = content(Message(protocolMessage={**KEY, "type": 0}), edit=attribute)
     assert found == Content(K.REVOKE, target="TARGET", by_admin=by_admin)
 
 
 def test_a_call_in_the_log() -> None:
-    """How it went, how long it took."""
+    """Its outcome and its duration."""
     part = {"isVideo": True, "callOutcome": 0, "durationSecs": 61}
     assert content(Message(callLogMesssage=part)).call == Call(CallOutcome.ENDED, True, seconds=61)

@@ -16,9 +16,9 @@ from tests.support.library_events import (
     a_jid,
     an_event,
     an_info,
-    chat_told,
+    chat_from,
+    message_of,
     received,
-    told,
 )
 from tests.support.protobufs import Message, pb
 from tests.support.random_protobufs import protobufs
@@ -106,7 +106,7 @@ def test_a_message_with_an_invalid_time_has_none(timestamp: int) -> None:
 def test_an_undecryptable_message_is_a_placeholder(unavailable: bool, mode: int, why: str) -> None:
     """It is shown where the message will be, with the reason."""
     event = pb.UndecryptableMessage(Info=an_info(), IsUnavailable=unavailable, DecryptFailMode=mode)
-    found = told("UndecryptableMessage", event)
+    found = message_of("UndecryptableMessage", event)
     assert (found.id, str(found.sender_alt), found.at_ms) == ("3EB0", PN, NOON)
     assert found.content.kind is MessageKind.UNDECRYPTABLE
     assert why in found.content.detail
@@ -174,7 +174,7 @@ def test_our_own_phones_receipts() -> None:
 
 
 def a_call(alt: bool = True) -> Any:
-    """Who calls, and when."""
+    """The caller and the time."""
     meta = pb.BasicCallMeta(
         timestamp=SECONDS,
         callCreator=a_jid(LID),
@@ -196,7 +196,7 @@ def test_an_incoming_call(tags: tuple[str, ...], video: bool) -> None:
     """A message of the caller's chat, of the call's id."""
     remote = pb.CallRemoteMeta(remotePlatform="", remoteVersion="")
     event = pb.CallOffer(basicCallMeta=a_call(), callRemoteMeta=remote, data=a_node(*tags))
-    found = told("CallOffer", event)
+    found = message_of("CallOffer", event)
     assert (found.id, str(found.chat), str(found.sender_alt), found.at_ms) == (
         "CALL",
         LID,
@@ -209,7 +209,9 @@ def test_an_incoming_call(tags: tuple[str, ...], video: bool) -> None:
 def test_an_incoming_group_call() -> None:
     """Another event reports it."""
     event = pb.CallOfferNotice(basicCallMeta=a_call(), media="video", type="group", data=a_node())
-    assert told("CallOfferNotice", event).content.call == Call(CallOutcome.OFFERED, True, True)
+    assert message_of("CallOfferNotice", event).content.call == Call(
+        CallOutcome.OFFERED, True, True
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,9 +224,9 @@ def test_an_incoming_group_call() -> None:
     ],
 )
 def test_a_call_is_over(reason: str, outcome: CallOutcome) -> None:
-    """The same message, with how it went."""
+    """The same message, with the outcome."""
     event = pb.CallTerminate(basicCallMeta=a_call(), reason=reason, data=a_node())
-    found = told("CallTerminate", event)
+    found = message_of("CallTerminate", event)
     assert found.id == "CALL"
     assert found.content.call == Call(outcome)
 
@@ -243,14 +245,14 @@ def a_group_event(**changes: Any) -> Any:
 def test_a_groups_new_subject() -> None:
     """Its name, with the current time."""
     name = pb.GroupName(Name="Friends", NameSetAt=1, NameSetBy=a_jid(LID))
-    found = chat_told("GroupInfoEvent", a_group_event(Name=name))
+    found = chat_from("GroupInfoEvent", a_group_event(Name=name))
     assert found == ChatReceived(Jid.parse(GROUP), name="Friends", name_ms=NOON)
 
 
 def test_a_groups_new_expiration() -> None:
     """As in a chat of two."""
     timer = pb.GroupEphemeral(IsEphemeral=True, DisappearingTimer=60)
-    found = chat_told("GroupInfoEvent", a_group_event(Ephemeral=timer))
+    found = chat_from("GroupInfoEvent", a_group_event(Ephemeral=timer))
     assert (found.expires_s, found.expires_ms) == (60, NOON)
 
 

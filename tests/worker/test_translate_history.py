@@ -107,15 +107,15 @@ def test_the_chat_itself() -> None:
 def test_unread_messages_on_the_phone(unread: int) -> None:
     """A number, with the time of the chat's last message, which may be in another chunk."""
     chat = {"ID": PN, "unreadCount": unread, "lastMsgTimestamp": SECONDS + 9, "messages": [one(4)]}
-    told = chat_of(history_of(chunk(chat)))
-    assert (told.unread, told.unread_ms) == (unread, NOON + 9000)
+    chat_event = chat_of(history_of(chunk(chat)))
+    assert (chat_event.unread, chat_event.unread_ms) == (unread, NOON + 9000)
 
 
 def test_a_chunk_without_a_number_is_about_what_was_read() -> None:
     """With the time of its own newest message, so that one with a number counts more."""
     chat = {"ID": PN, "lastMsgTimestamp": SECONDS + 9, "messages": [one(4), one(3)]}
-    told = chat_of(history_of(chunk(chat)))
-    assert (told.unread, told.unread_ms) == (0, NOON + 4000)
+    chat_event = chat_of(history_of(chunk(chat)))
+    assert (chat_event.unread, chat_event.unread_ms) == (0, NOON + 4000)
 
 
 def test_aliases_are_first() -> None:

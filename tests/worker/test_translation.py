@@ -141,7 +141,7 @@ def test_the_push_name_is_repaired() -> None:
 
 @pytest.mark.parametrize("ident", [b"3E\xffB", b"3E\0B", b"3E\nB", b"x" * 300])
 def test_a_message_with_an_invalid_id_is_kept_raw(ident: bytes) -> None:
-    """If repaired, two ids could become one; nothing can be shown in its place."""
+    """If repaired, two ids could become one; nothing can be shown instead."""
     raw = with_body(field(1, b"hi"), ident=ident)
     (row,) = taken("Message", raw).rows
     assert (row.raw, row.event, row.wa_id) == (raw, None, "")
@@ -209,7 +209,7 @@ def test_a_reply_to_an_invalid_id_is_a_plain_message() -> None:
 # --- history --------------------------------------------------------------------------------------
 
 
-def told(ident: bytes, body: bytes, seconds: int = SECONDS) -> bytes:
+def a_message(ident: bytes, body: bytes, seconds: int = SECONDS) -> bytes:
     """A message in a conversation."""
     key = field(1, PN.encode()) + field(2, 0) + field(3, ident)
     return field(2, field(1, field(1, key) + field(2, body) + field(3, seconds)))
@@ -225,7 +225,7 @@ def history(*items: bytes, name: bytes = b"Bob") -> bytes:
 
 def test_a_bad_name_in_a_history_part_drops_nothing() -> None:
     """Neither of a chat, nor of its members."""
-    (row,) = taken("HistorySync", history(told(b"A", field(1, b"hi")), name=b"B\xff")).rows
+    (row,) = taken("HistorySync", history(a_message(b"A", field(1, b"hi")), name=b"B\xff")).rows
     found = event_of(row)
     assert isinstance(found, HistoryReceived)
     names = [(e.name, e.push_name) for e in found.events if isinstance(e, ChatReceived)]
@@ -235,15 +235,15 @@ def test_a_bad_name_in_a_history_part_drops_nothing() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        told(b"\xff", field(1, b"its id is none")),
-        told(b"BAD", field(46, field(2, b"a reaction to nothing"))),
-        told(b"BAD", nested(field(1, b"deep"), (40, 1), 60)),
+        a_message(b"\xff", field(1, b"its id is none")),
+        a_message(b"BAD", field(46, field(2, b"a reaction to nothing"))),
+        a_message(b"BAD", nested(field(1, b"deep"), (40, 1), 60)),
     ],
     ids=["id", "target", "depth"],
 )
 def test_a_bad_message_of_a_history_part_drops_only_that_message(bad: bytes) -> None:
     """It is stored raw, so that it can be translated again; the others are translated."""
-    good = [told(b"A", field(1, b"hi")), told(b"B", field(1, CUT))]
+    good = [a_message(b"A", field(1, b"hi")), a_message(b"B", field(1, CUT))]
     kept, row = taken("HistorySync", history(good[0], bad, good[1])).rows
     found = event_of(row)
     assert isinstance(found, HistoryReceived)
@@ -282,8 +282,8 @@ FIELDS = [one.name for one in Message.DESCRIPTOR.fields]
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(FIELDS), st.data())
-def test_any_message_is_shown_or_kept_raw(name: str, data: st.DataObject) -> None:
-    """And the placeholder can be read back, and stored as text."""
+def test_any_message_is_shown_or_stored_raw(name: str, data: st.DataObject) -> None:
+    """The placeholder can be read back, and stored as text."""
     body = data.draw(
         wire_bytes(Message, always=(name,), others=data.draw(st.integers(0, 4)) == 0, depth=4)
     )

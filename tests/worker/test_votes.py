@@ -13,14 +13,14 @@ from wad.worker.votes import with_decrypted_vote
 BOB = Jid("9", "lid")
 
 
-def told(content: Content) -> MessageReceived:
+def a_message(content: Content) -> MessageReceived:
     """A message with this inside."""
     return MessageReceived("A", BOB, BOB, 1, content)
 
 
 def sealed(payload: bytes = b"sealed", iv: bytes = bytes(12)) -> MessageReceived:
-    """A vote as it comes."""
-    return told(Content(MessageKind.POLL_VOTE, vote=Vote(payload, iv), told_ms=7))
+    """A vote as it arrives."""
+    return a_message(Content(MessageKind.POLL_VOTE, vote=Vote(payload, iv), told_ms=7))
 
 
 def never() -> tuple[bytes, ...]:
@@ -32,7 +32,7 @@ def never() -> tuple[bytes, ...]:
 def test_a_vote_is_decrypted(options: tuple[bytes, ...]) -> None:
     """The chosen options replace the seal; none, if the vote was withdrawn."""
     content = Content(MessageKind.POLL_VOTE, vote=Vote(options=options), told_ms=7)
-    assert with_decrypted_vote(sealed(), lambda: options) == told(content)
+    assert with_decrypted_vote(sealed(), lambda: options) == a_message(content)
 
 
 def test_a_vote_in_an_unknown_poll_stays_sealed() -> None:
@@ -48,8 +48,8 @@ def test_a_vote_in_an_unknown_poll_stays_sealed() -> None:
     "event",
     [
         None,
-        told(Content(MessageKind.TEXT, "hello")),
-        told(Content(MessageKind.POLL_VOTE, vote=Vote(options=(b"1",)))),
+        a_message(Content(MessageKind.TEXT, "hello")),
+        a_message(Content(MessageKind.POLL_VOTE, vote=Vote(options=(b"1",)))),
         sealed(payload=b""),
         *(sealed(iv=bytes(size)) for size in (0, 11, 13, 16)),
     ],

@@ -72,7 +72,7 @@ def transport(_: Path) -> Iterator[Callable[[bytes], None]]:
             answer = runner.run(_send(served, _cut(data)))
             assert not answer or answer.startswith(b"HTTP/1.1 ")
             assert b"HTTP/1.1 500" not in answer
-            assert served.places.counters.disagreements == 0
+            assert served.slots.counters.disagreements == 0
 
         yield attempt
         runner.run(opened.__aexit__(None, None, None))

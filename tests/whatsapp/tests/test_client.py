@@ -178,7 +178,7 @@ async def test_an_undecryptable_message_is_sent_again(scene: Scene) -> None:
     assert (await scene.text("and on"))["text"] == "and on"
 
 
-async def test_what_the_owner_writes_on_the_phone(scene: Scene) -> None:
+async def test_messages_that_the_owner_sends_from_the_phone(scene: Scene) -> None:
     """The client gets a copy, in the chat with Bob, from itself."""
     ident = await scene.account.phone.write_text(scene.bob, "from my phone")
     copy = await scene.client.wait_for("MessageEv", lambda e: e["from_me"])
@@ -276,7 +276,7 @@ async def test_media_round_trip(scene: Scene) -> None:
     assert await scene.client.call("media_round_trip", "a document") == "a document"
 
 
-async def test_who_is_on_whatsapp(scene: Scene) -> None:
+async def test_numbers_on_whatsapp(scene: Scene) -> None:
     """Bob is, a stranger is not."""
     found = await scene.client.call("is_on_whatsapp", f"+{scene.bob.pn.user}", "+15559999999")
     assert [user.get("IsIn", False) for user in found] == [True, False]

@@ -54,7 +54,7 @@ async def test_a_message_without_a_secret(scene: Scene) -> None:
 
 
 async def test_a_reply_and_mentions(scene: Scene) -> None:
-    """It names the quoted message and the mentioned people."""
+    """It names the quoted message and the mentioned persons."""
     bob, account = scene.bob, scene.account
     sent = await scene.client.send(bob.pn.user, "a question")
     got = await message(scene, await bob.reply(account, sent, "an answer"))
@@ -154,7 +154,7 @@ async def test_the_client_edits_and_deletes(scene: Scene) -> None:
 
 
 async def test_a_message_is_deleted(scene: Scene) -> None:
-    """The library says which."""
+    """The library reports which."""
     ident = await scene.bob.send_text(scene.account, "oops")
     got = (await message(scene, await scene.bob.revoke(scene.account, ident)))["protocolMessage"]
     assert (got["type"], got["key"]["ID"]) == ("REVOKE", ident)
@@ -212,7 +212,7 @@ async def test_an_unknown_kind(scene: Scene) -> None:
 
 
 async def test_typing_and_presence(scene: Scene) -> None:
-    """Bob writes, speaks, stops; he is online, and was."""
+    """Bob types, records, stops; he is online, and was."""
     for state in ("composing", "recording", "paused"):
         scene.bob.show_typing(scene.account, state)
     await scene.client.wait("ChatPresenceEv", 3)

@@ -52,7 +52,7 @@ async def test_a_stalled_upgrade(scene: Scene) -> None:
 
 
 async def test_silence(scene: Scene) -> None:
-    """Nothing is answered on the live connection; afterwards all goes on."""
+    """The live connection gets no answers; afterwards everything continues."""
     await scene.client.send(scene.bob.pn.user, "answered")
     scene.account.silent = True
     ident = await scene.bob.send_text(scene.account, "unheard")

@@ -75,7 +75,7 @@ async def test_a_group_by_number(scene: Scene) -> None:
     assert (await scene.bob.received(scene.account)).ident == ident
 
 
-async def test_what_the_client_writes_to_a_group(scene: Scene) -> None:
+async def test_messages_of_the_client_to_a_group(scene: Scene) -> None:
     """Every member reads it, the first time and later."""
     ann = add_ann(scene)
     group = a_group(scene, ann)
@@ -92,7 +92,7 @@ async def test_what_the_client_writes_to_a_group(scene: Scene) -> None:
 async def test_the_members_receipts(scene: Scene) -> None:
     """The client learns which members have it."""
     group = a_group(scene)
-    ident = await scene.client.call("send_to", str(group.jid), "who reads?")
+    ident = await scene.client.call("send_to", str(group.jid), "hello?")
     event = await scene.client.wait_for("ReceiptEv", lambda e: ident in e["data"]["MessageIDs"])
     receipt = event["data"]
     assert receipt["Type"] == "DELIVERED"
@@ -180,7 +180,7 @@ async def test_the_owner_writes_to_a_group_on_the_phone(scene: Scene) -> None:
 
 
 async def test_a_status(scene: Scene) -> None:
-    """It comes from the broadcast, with its author."""
+    """Its chat is the broadcast, and it has its author."""
     ident = await scene.bob.send_text(scene.server.status_of(scene.bob), "having lunch")
     got = await texted(scene.client, "having lunch")
     assert (got["id"], got["chat"], got["sender"]) == (

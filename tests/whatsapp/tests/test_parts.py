@@ -46,12 +46,12 @@ NODES = st.recursive(
 
 @given(NODES)
 def test_a_stanza_survives_the_wire(node: Node) -> None:
-    """Tag, attributes with their kinds, children and bytes come back."""
+    """Tag, attributes with their kinds, children and bytes are decoded unchanged."""
     assert decode(encode(node)) == node
 
 
 def test_the_dictionary_is_the_librarys() -> None:
-    """Well-known tokens stand where WhatsApp's version 3 has them."""
+    """Well-known tokens have the numbers of WhatsApp's version 3."""
     found = facts(library_path())
     assert found.single_tokens[1] == "xmlstreamstart"
     assert len(found.single_tokens) == 236
@@ -113,7 +113,7 @@ def test_messages_out_of_order_and_never_twice() -> None:
 
 
 def test_another_sessions_message_changes_nothing() -> None:
-    """It is refused, and the session goes on as it was."""
+    """It is refused, and the session continues unchanged."""
     mine, theirs = two_sessions()
     other, _ = two_sessions()
     with pytest.raises(ValueError, match="MAC"):
@@ -155,7 +155,7 @@ def test_an_attachment(kind: str, data: bytes) -> None:
 
 @given(st.sets(st.sampled_from("abc")))
 def test_a_vote(options: set[str]) -> None:
-    """Who knows the poll's secret can read it, for that poll and that voter only."""
+    """It can be read with the poll's secret, for that poll and that voter only."""
     poll = Target("POLL", Jid("1", "lid"), Jid("2", "lid"), from_me=False)
     voter = Jid("3", "lid")
     vote = pb.encode(polls.poll_vote(poll, b"s" * 32, voter, sorted(options), 1))
@@ -167,12 +167,12 @@ def test_a_vote(options: set[str]) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=12), st.integers(1, 5))
-def test_history_is_cut_without_loss(told: list[tuple[int, bool]], size: int) -> None:
+def test_history_is_cut_without_loss(lines: list[tuple[int, bool]], size: int) -> None:
     """Every line is in one part, in order, in parts of that size but the last."""
     person = Person(WhatsApp(), Jid("1"), Jid("2", "lid"), "Bob")
     lines = [
         Line(str(number), at, contents.text("x"), person if theirs else None)
-        for number, (at, theirs) in enumerate(told)
+        for number, (at, theirs) in enumerate(lines)
     ]
     parts = list(
         chunks([Conversation(person, lines)], Sync.RECENT, newest_first=True, per_chunk=size)

@@ -1,4 +1,4 @@
-"""What an account's phone tells its devices, newsletters and calls, as the bare library understands them."""
+"""Messages of an account's phone to its devices, newsletters and calls, as the bare library parses them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def synced(scene: Scene, parts: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("inline", [True, False])
 async def test_history(scene: Scene, inline: bool) -> None:
-    """Inside the message, or over the media host; who wrote what, when, and what became of it."""
+    """Inside the message, or over the media host; with author, time and status of each message."""
     conversation = Conversation(scene.bob, lines_of(scene, 2), unread=1)
     await scene.account.phone.send_history(conversation, inline=inline)
     (part,) = await synced(scene, 1)
@@ -103,7 +103,7 @@ async def test_history_in_parts(scene: Scene, newest_first: bool) -> None:
 
 
 async def test_push_names(scene: Scene) -> None:
-    """How people call themselves."""
+    """The names that persons chose."""
     await scene.account.phone.send_push_names(scene.bob)
     (part,) = await synced(scene, 1)
     assert part["syncType"] == "PUSH_NAME"
@@ -114,7 +114,7 @@ async def test_push_names(scene: Scene) -> None:
 
 
 async def test_the_push_name_lets_the_client_send_presence(scene: Scene) -> None:
-    """Without it the library refuses; later changes arrive, too."""
+    """Without it the library refuses; later changes arrive as well."""
     with pytest.raises(RuntimeError, match="without PushName"):
         await scene.client.call("presence", "available")
     for name in ("Our shop", "Our new shop"):
@@ -129,8 +129,8 @@ async def test_the_push_name_lets_the_client_send_presence(scene: Scene) -> None
     )
 
 
-async def test_what_the_owner_reads_on_the_phone(scene: Scene) -> None:
-    """The client is told of all of them at once."""
+async def test_chats_that_the_owner_reads_on_the_phone(scene: Scene) -> None:
+    """The client gets all of them at once."""
     idents = [await scene.bob.send_text(scene.account, text) for text in ("one", "two")]
     scene.account.phone.read(scene.bob, *idents)
     seen = await scene.client.wait_for("ReceiptEv", lambda e: e["data"]["Type"] == "READ_SELF")
@@ -142,7 +142,7 @@ async def test_what_the_owner_reads_on_the_phone(scene: Scene) -> None:
 
 
 async def test_a_newsletter(scene: Scene) -> None:
-    """Its text comes from itself, and is acknowledged."""
+    """Its text has the newsletter as sender, and is acknowledged."""
     newsletter = scene.server.add_newsletter()
     ident = newsletter.post_text(scene.account, "news")
     got = await scene.client.wait_for("MessageEv", lambda e: e["id"] == ident)
