@@ -18,7 +18,8 @@ def daemon() -> FakeDaemon:
 @pytest.fixture
 def acc_1(daemon: FakeDaemon) -> FakeAccount:
     """The only account of that daemon."""
-    return daemon.accounts.have("acc-1")
+    account: FakeAccount = daemon.accounts.have("acc-1")
+    return account
 
 
 @pytest.fixture

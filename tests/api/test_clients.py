@@ -63,7 +63,7 @@ def test_a_new_client_has_time_for_its_hello() -> None:
     assert listener.gone == []
 
 
-def test_idle_is_who_has_had_no_request_for_longest() -> None:
+def test_the_longest_idle_client_is_disconnected() -> None:
     """The end of the last one counts."""
     listener = Listener(2)
     first, second = listener.enter(ANA, "first", busy=True), listener.enter(ANA, "second")

@@ -564,7 +564,7 @@ async def test_a_client_without_a_slot_gets_an_error(
 
 
 @pytest.mark.parametrize("rude", [False, True])
-async def test_idle_connections_lock_nobody_out(
+async def test_idle_connections_exclude_no_client(
     daemon: FakeDaemon, path: Path, monkeypatch: pytest.MonkeyPatch, rude: bool
 ) -> None:
     """An idle client, with or without a HELLO, is disconnected for one that sends requests."""

@@ -61,7 +61,7 @@ def test_service_and_storage(daemon: FakeDaemon) -> None:
     }
 
 
-def test_an_account_that_knows_nothing_yet(daemon: FakeDaemon) -> None:
+def test_an_account_without_events(daemon: FakeDaemon) -> None:
     """Unknown is null."""
     daemon.accounts.have("acc-1").become(State.PASSIVE)
     found = row(daemon)
@@ -105,7 +105,7 @@ def test_an_account_at_work(daemon: FakeDaemon) -> None:
         (State.PASSIVE, {}, "passive"),
     ],
 )
-def test_states_have_the_words_of_the_apps(
+def test_states_have_the_values_of_the_apps(
     daemon: FakeDaemon, state: State, more: dict[str, Any], status: str
 ) -> None:
     """An app continues to request a code while the state is connecting or qr_ready."""
@@ -113,7 +113,7 @@ def test_states_have_the_words_of_the_apps(
     assert row(daemon)["status"] == status
 
 
-def test_every_state_has_a_word(daemon: FakeDaemon) -> None:
+def test_every_state_has_a_value(daemon: FakeDaemon) -> None:
     """None is forgotten."""
     account = daemon.accounts.have("acc-1")
     for state in State:
@@ -131,7 +131,7 @@ def test_numbers_are_masked(daemon: FakeDaemon) -> None:
     assert row(daemon)["phone"] is None
 
 
-def test_stale_is_who_should_be_connected(daemon: FakeDaemon) -> None:
+def test_an_account_that_should_be_connected_is_stale(daemon: FakeDaemon) -> None:
     """After five minutes without a connection, not without messages."""
     account = daemon.accounts.have("acc-1")
     account.become(State.RECONNECTING)
@@ -163,7 +163,7 @@ def test_an_account_that_is_elsewhere_has_a_row(daemon: FakeDaemon) -> None:
     assert document["summary"]["disconnected"] == 1
 
 
-def test_the_summary_counts_everybody_once(daemon: FakeDaemon) -> None:
+def test_the_summary_counts_every_account_once(daemon: FakeDaemon) -> None:
     """All states, whatever they are, add up."""
     for number, state in enumerate(State):
         daemon.accounts.have(f"acc-{number}").become(state)

@@ -57,7 +57,7 @@ async def test_too_little_access(daemon: FakeDaemon) -> None:
     assert daemon.accounts.removed == []
 
 
-async def test_access_comes_before_parameters(daemon: FakeDaemon) -> None:
+async def test_access_is_checked_before_parameters(daemon: FakeDaemon) -> None:
     """A caller without access gets no error about parameters."""
     with pytest.raises(Denied):
         await call(daemon, "accounts.remove", {"x": 1}, Access.READ)

@@ -136,7 +136,7 @@ def set_sync(daemon: FakeDaemon, **changes: Any) -> None:
     daemon.store.sync_status = msgspec.structs.replace(found, **changes)
 
 
-def test_firestore_is_disabled_where_all_lies_here(daemon: FakeDaemon) -> None:
+def test_firestore_is_disabled_with_a_local_store(daemon: FakeDaemon) -> None:
     """There is no backlog."""
     document = ask(daemon)
     assert (document["firestore"], document["sync"]) == ("disabled", None)

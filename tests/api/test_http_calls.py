@@ -77,7 +77,7 @@ async def test_a_client_that_reads_no_answers_is_not_read(tmp_path: Path) -> Non
         writer.close()
 
 
-async def test_too_many_large_answers_lose_nobody_the_connection(
+async def test_too_many_large_answers_end_no_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many callers share it: one more page than there is room for is refused, and all the others are answered."""

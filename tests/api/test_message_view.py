@@ -71,7 +71,7 @@ def test_earlier_versions_are_shown() -> None:
     assert view.earlier == (VersionView(kind="text", text="oh", at_ms=5),)
 
 
-def test_every_field_is_told() -> None:
+def test_every_field_is_shown() -> None:
     """A program need not know what a missing one means."""
     content = Content(
         K.UNKNOWN, link=LinkPreview("u"), location=Location(1, 2), contacts=(Contact("n"),), poll=Poll("q"),
@@ -125,7 +125,7 @@ def test_a_line(content: Content, expected: str) -> None:
     assert shown(content) == expected
 
 
-def test_a_line_tells_what_became_of_it() -> None:
+def test_a_line_has_the_status() -> None:
     """The edit, and the reactions."""
     reactions = (Reaction(ANN, "!", 1), Reaction(BOB, "!", 2), Reaction("", "?", 3, from_me=True))
     assert (
@@ -189,7 +189,7 @@ def test_a_text_that_fits_is_not_cut() -> None:
     assert message_view(message).cut == ()
 
 
-def test_a_vote_for_a_long_option_is_told_by_its_beginning() -> None:
+def test_a_vote_for_a_long_option_shows_its_beginning() -> None:
     """Its hash is that of the whole."""
     digest = hashlib.sha256(HUGE.encode()).digest()
     message = a_message(

@@ -113,7 +113,7 @@ async def test_own_texts_can_be_edited_and_deleted(tmp_path: Path) -> None:
             await send(world, "edit", message=first["id"], text="again")
 
 
-async def test_the_same_client_id_says_duplicate(tmp_path: Path) -> None:
+async def test_the_same_client_id_is_a_duplicate(tmp_path: Path) -> None:
     """Even if the edited message has another text by now."""
     async with a_shop(tmp_path) as world:
         first = await send(world, "send", to=BOB, text="helo")

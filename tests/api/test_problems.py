@@ -183,7 +183,7 @@ def test_a_problem_is_dated_by_when_it_was_noticed_first() -> None:
     assert problem_times.dated(held).since_ms is None
 
 
-async def test_health_comes_back_when_the_loop_works_again() -> None:
+async def test_health_recovers_when_the_loop_works_again() -> None:
     """Degraded while it fails, healthy at the next success."""
     daemon, go = FakeDaemon(), asyncio.Event()
 
@@ -214,7 +214,7 @@ def test_internal_errors_of_requests_are_a_reason_for_five_minutes() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(set(KINDS) - STATES))
-def test_the_manual_says_what_to_do_about_every_kind(code: str) -> None:
+def test_the_manual_has_every_kind(code: str) -> None:
     """With the text of `wadctl status`."""
     manual = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text()
     (row,) = [line for line in manual.splitlines() if line.startswith(f"| `{code}`")]

@@ -122,7 +122,7 @@ def test_an_invalid_location(tmp_path: Path) -> None:
         pass
 
 
-def test_a_missing_group_is_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_group_is_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without the group it works for root and the daemon, and the log has the remedy."""
     with caplog.at_level(logging.WARNING), listening(path, "no-such-group"):
         assert connect(path) == 0

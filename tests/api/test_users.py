@@ -409,7 +409,7 @@ async def test_a_known_key_waits_for_no_unknown_one() -> None:
 # --- the live daemon --------------------------------------------------------------------------------
 
 
-async def test_the_live_daemon_knows_its_users(keys: KeyServer, tmp_path: Path) -> None:
+async def test_the_live_daemon_authenticates_users(keys: KeyServer, tmp_path: Path) -> None:
     """From its environment alone: an administrator adds an account, a stranger is refused."""
     environ = {
         f"WAD_HTTP_{name.upper()}": text

@@ -121,7 +121,7 @@ async def test_duplicates_are_marked_and_no_longer_shown(tmp_path: Path) -> None
     assert verdicts(file) == (AuditVerdict.CLEAN, AuditVerdict.CLEAN)
 
 
-async def test_a_store_goes_on_after_a_repair(tmp_path: Path) -> None:
+async def test_a_store_works_after_a_repair(tmp_path: Path) -> None:
     """Repeated and new messages are stored as usual."""
     file = await filled(tmp_path, spread(3, NOON))
     copy_message(file, ids(file)[-1], "zz-duplicate")

@@ -57,7 +57,7 @@ def test_finding_lines_reads_each_character_once_or_twice(
     assert len(text) < parsed <= 2 * len(text)
 
 
-def test_too_many_mistakes_are_not_all_told(write: Write) -> None:
+def test_the_number_of_reported_mistakes_is_limited(write: Write) -> None:
     """The list is bounded, since each problem takes time."""
     found = problems(write("[http]\n" + "".join(f"key{n} = 1\n" for n in range(5000))))
     assert len(found) == 101
@@ -100,7 +100,7 @@ def test_unknown_section_is_named_with_the_nearest(write: Write) -> None:
     assert problems(path) == [f"{path}:2: unknown section htp; did you mean http?"]
 
 
-def test_section_that_is_a_value_is_told_how_to_write_it(write: Write) -> None:
+def test_section_that_is_a_value_has_a_hint(write: Write) -> None:
     """`lease = 5` is answered with the form of a section."""
     path = write("lease = 5\n")
     assert problems(path) == [f"{path}:1: lease is a section: write [lease] and its settings below"]
@@ -115,7 +115,7 @@ def test_quoted_key_with_a_dot_is_not_a_sections(write: Write) -> None:
     ("text", "line"),
     [("[http\n", 1), ("a = 1\nb = \n", 2), ("[a]\n[a]\n", 2), ('a = 1\nb = """x\n\n', 2)],
 )
-def test_malformed_toml_is_told_with_its_line(write: Write, text: str, line: int) -> None:
+def test_malformed_toml_is_reported_with_its_line(write: Write, text: str, line: int) -> None:
     """The line of the syntax error is in the message."""
     path = write(text)
     (found,) = problems(path)
@@ -128,7 +128,7 @@ def test_deep_nesting_is_a_problem_not_a_crash(write: Write) -> None:
     assert re.search(r":\d+: not ", found)
 
 
-def test_text_that_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_reported_with_its_line(tmp_path: Path) -> None:
     """A file in Latin-1 is named as such."""
     path = tmp_path / "wad.toml"
     path.write_bytes(b"# a\n# \xe9\n")

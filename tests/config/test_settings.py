@@ -91,7 +91,7 @@ def test_bad_directory_is_one_problem() -> None:
     ]
 
 
-def test_state_directory_too_long_for_a_socket_is_told() -> None:
+def test_state_directory_too_long_for_a_socket_is_reported() -> None:
     """The limit holds for the derived path."""
     (found,) = problems(None, {"WAD_STATE_DIR": "/" + "x" * 94})
     assert found.startswith("default: control.socket must be at most 107 bytes long")

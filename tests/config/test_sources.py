@@ -70,7 +70,7 @@ def test_wad_config_names_the_file(write: Write) -> None:
     assert load(None, {"WAD_CONFIG": str(path)}).read == path
 
 
-def test_given_file_stands_above_wad_config(write: Write) -> None:
+def test_given_file_overrides_wad_config(write: Write) -> None:
     """--config is nearer than the variable."""
     path = write("")
     assert load(path, {"WAD_CONFIG": "/nowhere"}).read == path
@@ -120,7 +120,7 @@ def test_misspelled_variable_is_warned_about() -> None:
     )
 
 
-def test_all_problems_are_told_at_once(write: Write) -> None:
+def test_all_problems_are_reported_at_once(write: Write) -> None:
     """File, variable and relation in one go."""
     path = write("[http]\nport = 'x'\nfoo = 1\n[engine]\nretry_base = 500\n")
     assert len(problems(path, {"WAD_LOG_LEVEL": "loud"})) == 4
@@ -141,7 +141,7 @@ def test_reading_again_keeps_file_and_command_line(write: Write) -> None:
     assert (fresh.config.log.level, fresh.config.http.port) == ("debug", 5)
 
 
-def test_changes_that_need_a_restart_are_told(write: Write) -> None:
+def test_changes_that_need_a_restart_are_reported(write: Write) -> None:
     """A reload applies the log's level and nothing else."""
     loaded = load(write(""), {})
     write("[log]\nlevel = 'debug'\n[http]\nport = 6\n")

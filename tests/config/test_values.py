@@ -37,7 +37,7 @@ from wad.config import SETTINGS
         ("store.kind = 'mongo'", "store.kind must be one of sqlite, firestore, not 'mongo'"),
     ],
 )
-def test_bad_value_is_told_what_it_must_be(write: Write, text: str, problem: str) -> None:
+def test_error_of_a_bad_value_has_the_rule(write: Write, text: str, problem: str) -> None:
     """Type, range and form are checked, each with its sentence."""
     path = write(text)
     (found,) = problems(path)
@@ -52,7 +52,7 @@ def test_bad_number_in_a_variable_is_named(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "value"), [("yes", True), ("OFF", False), ("1", True)])
-def test_truth_in_variables_has_the_usual_words(text: str, value: bool) -> None:
+def test_booleans_in_variables_have_the_usual_values(text: str, value: bool) -> None:
     """yes/no, on/off, 1/0, true/false in any case."""
     assert defaults(WAD_HTTP_ENABLED=text).config.http.enabled is value
 

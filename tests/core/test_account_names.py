@@ -110,7 +110,7 @@ async def test_a_card_that_is_there_is_shown_escaped(tmp_path: Path) -> None:
         assert [account.card.name for account in world.accounts.all()] == ["Shop"]
 
 
-async def test_every_door_refuses_it(tmp_path: Path) -> None:
+async def test_every_interface_refuses_it(tmp_path: Path) -> None:
     """400 over HTTP, bad_input over the socket; nothing in the log or on the terminal is coloured by it."""
     environ = {"WAD_HTTP_TOKENS": str(named("tests", Role.ADMIN, "wad_admin"))}
     async with a_daemon(tmp_path, environ, engine="simulator") as daemon:

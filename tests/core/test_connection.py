@@ -146,7 +146,7 @@ def test_a_worker_that_gets_nowhere_is_replaced(events: tuple[Input, ...], timeo
     assert after(Ended("killed"), Due(), status=status, now=100 + timeout).worker
 
 
-def test_the_library_telling_of_its_tries_gains_it_no_time() -> None:
+def test_reported_attempts_of_the_library_extend_no_deadline() -> None:
     """The deadline counts from the first loss."""
     status = after(Lost("gone"), status=CONNECTED)
     status = after(Lost("still gone"), status=status, now=150)
@@ -194,7 +194,7 @@ def test_replaced_waits_for_the_operator_or_a_new_lease() -> None:
     assert after(Begin(paired=True), status=status).worker
 
 
-def test_a_session_that_is_none_is_not_shown_codes_to_nobody() -> None:
+def test_an_invalid_session_shows_no_codes_by_itself() -> None:
     """A code without a pairing window ends the worker and reports that the account is not paired."""
     status = after(Begin(paired=True), QrShown("code"))
     assert (status.state, status.worker, status.qr) == (State.AWAITING_SCAN, False, "")

@@ -156,7 +156,7 @@ def test_another_version_of_wad_may_be_taken() -> None:
     assert str(machine.status.state) == "connecting"
 
 
-def test_a_clock_that_was_wrong_bans_nobody_for_longer() -> None:
+def test_a_wrong_clock_extends_no_ban() -> None:
     """Of the time that was left no more is left, however far back the clock was set."""
     ending = EndState(state="banned", reason="ban", since_ms=BOOT_MS, until_ms=BOOT_MS + 60_000)
     found = lasting_state(ending, paired=True, was_paired=True, now=0, wall_ms=0, version=VERSION)
@@ -165,7 +165,7 @@ def test_a_clock_that_was_wrong_bans_nobody_for_longer() -> None:
 
 
 @pytest.mark.parametrize("state", ["connected", "novel", ""])
-def test_a_word_that_is_none_of_ours_is_nothing(state: str) -> None:
+def test_an_unknown_state_is_ignored(state: str) -> None:
     """A later version may have written it."""
     ending = EndState(state=state, reason="?", since_ms=1)
     assert (
@@ -255,7 +255,7 @@ async def test_an_account_that_was_being_paired_awaits_its_scan(tmp_path: Path) 
     await again(tmp_path, 4, "awaiting_scan")
 
 
-async def test_stopped_since_when_and_logged_out_behind_it(tmp_path: Path) -> None:
+async def test_a_stopped_account_keeps_its_time_and_its_logout(tmp_path: Path) -> None:
     """A logged-out account that is stopped is still known as logged out."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.connected()

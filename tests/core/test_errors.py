@@ -100,7 +100,7 @@ def test_any_received_document_becomes_an_error(wire: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_every_class_says_what_it_means(kind: type[WadError]) -> None:
+def test_every_class_has_a_docstring_and_a_code(kind: type[WadError]) -> None:
     """A docstring, an HTTP error status, and an exit code of a shell."""
     assert kind.__doc__
     assert 400 <= kind.http_status <= 599

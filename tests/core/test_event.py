@@ -87,7 +87,7 @@ EVENTS: st.SearchStrategy[Event] = IN_HISTORY | st.builds(
 
 
 @given(EVENTS)
-def test_an_event_comes_back_as_it_was(event: Event) -> None:
+def test_an_event_is_decoded_as_it_was(event: Event) -> None:
     """decode(encode(e)) == e."""
     assert decode(encode(event)) == event
 

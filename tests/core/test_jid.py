@@ -130,7 +130,7 @@ def test_case_and_blanks_do_not_matter(text: str, how: str, blank: str) -> None:
         ("1@bot", JidKind.OTHER, False),
     ],
 )
-def test_an_address_tells_what_it_names(text: str, kind: JidKind, person: bool) -> None:
+def test_an_address_has_a_kind(text: str, kind: JidKind, person: bool) -> None:
     """By its server, and `status` apart."""
     assert (Jid.parse(text).kind, Jid.parse(text).is_person) == (kind, person)
 

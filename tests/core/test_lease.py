@@ -42,7 +42,7 @@ def test_a_record_that_ran_out_is_taken() -> None:
     assert lease.decide_as_standby(Seen(a_record(), 15.0, "v"), "me", "x").act is Act.ACQUIRE
 
 
-def test_a_released_record_is_taken_and_its_epoch_goes_on() -> None:
+def test_a_released_record_is_taken_with_the_next_epoch() -> None:
     """The fencing token never decreases, not even over a release."""
     free = lease.released(a_record(), 5)
     assert lease.decide_as_standby(Seen(free, 0.0, "v"), "me", "x").act is Act.ACQUIRE
@@ -121,7 +121,7 @@ def test_the_record_of_another_is_not_ours(seen: Seen | None) -> None:
     assert lease.recognised(lease.held(a_record("me"), "v", 100.0, TERMS), seen) is None
 
 
-def test_the_history_tells_each_end() -> None:
+def test_the_history_has_each_end() -> None:
     """A released term has its own end; any other ends with its successor, for the successor's reason."""
     first = lease.begun(Record(holder="a", nonce="1", epoch=1, ttl=15, acquired_ms=10))
     first = lease.ended(

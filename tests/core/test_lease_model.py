@@ -393,7 +393,7 @@ def run(
     )
 
 
-def test_never_two_may_act_and_somebody_does_when_the_network_heals() -> None:
+def test_never_two_may_act_and_one_does_when_the_network_heals() -> None:
     """Pauses, freezes, crashes, clocks that drift by 3 % and are set, lost and late requests and answers."""
     run(400)
 

@@ -66,7 +66,7 @@ def test_until_when_it_is_banned() -> None:
     assert ban("spam", 0, 1_000) == "banned for a time (spam)"
 
 
-def test_other_words_are_kept() -> None:
+def test_other_texts_are_unchanged() -> None:
     """Better the library's than none."""
     text = "failed to upgrade database: database is locked"
     assert why_it_ended(text) == text

@@ -93,7 +93,7 @@ def test_a_content_survives_the_pipe(content: Outgoing) -> None:
 
 
 @given(CONTENTS, JIDS, st.integers(0, NOON * 2))
-def test_a_check_says_yes_or_why_not(content: Outgoing, to: str, now_ms: int) -> None:
+def test_a_check_passes_or_has_a_reason(content: Outgoing, to: str, now_ms: int) -> None:
     """Whatever is asked for: nothing, or an error with a class of its own, and the same again."""
 
     def verdict() -> str:

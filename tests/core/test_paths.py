@@ -58,7 +58,7 @@ def test_wadctl_looks_where_the_daemon_listens(environ: dict[str, str]) -> None:
     assert socket_path(None, environ) == str(defaults(**environ).config.control.socket)
 
 
-def test_wadctl_says_that_a_path_is_too_long() -> None:
+def test_wadctl_reports_a_path_that_is_too_long() -> None:
     """A Unix socket's path has at most 107 bytes."""
     result = CliRunner().invoke(root, ["status"], env={"WAD_STATE_DIR": "/" + "x" * 107})
     assert result.exit_code == 2

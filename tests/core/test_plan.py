@@ -166,7 +166,7 @@ def test_a_known_alias_joins_what_the_event_does_not() -> None:
     assert put(received(ANN_LID, ANN_LID), ALIASES).id == put(received()).id
 
 
-def test_our_phones_message_lies_in_the_recipients_thread() -> None:
+def test_our_phones_message_is_in_the_recipients_thread() -> None:
     """Its chat's other address names the thread; our own does not."""
     event = received(ANN_LID, ME_LID, from_me=True, chat_alt=ANN, sender_alt=ME)
     message = put(event)
@@ -174,7 +174,7 @@ def test_our_phones_message_lies_in_the_recipients_thread() -> None:
     assert message.status is MessageStatus.SENT
 
 
-def test_a_group_message_is_told_by_its_sender() -> None:
+def test_a_group_message_is_identified_by_its_sender() -> None:
     """Two members may use one id; a member's two addresses are one."""
     by_lid = put(received(GROUP, ANN_LID, sender_alt=ANN))
     assert by_lid.id == put(received(GROUP, ANN)).id
@@ -231,7 +231,7 @@ def test_an_amendment_is_not_a_message(kind: MessageKind) -> None:
     assert plan(ACC, event, ALIASES) == [PutAlias(str(ANN_LID), str(ANN)), expected]
 
 
-def test_our_own_amendment_names_nobody() -> None:
+def test_our_own_amendment_has_no_author() -> None:
     """Which of our addresses made it depends on the source."""
     content = Content(MessageKind.REACTION, "+", target="T")
     copies = [

@@ -37,6 +37,6 @@ def test_it_is_never_elsewhere_where_it_is(jid: str | None) -> None:
     assert not is_elsewhere(THERE, "b", jid)
 
 
-def test_it_says_where_and_since_when() -> None:
+def test_the_reason_has_the_place_and_the_time() -> None:
     """The reason why the account does not run here."""
     assert elsewhere_reason(THERE) == "its session is on b, since 2023-11-14 22:13 UTC"

@@ -93,7 +93,7 @@ def test_many_addresses_are_counted_in_total() -> None:
     assert all(pause is None or pause > 0 for pause in pauses[TOTAL.free :])
 
 
-def test_places_are_few() -> None:
+def test_the_number_of_slots_is_small() -> None:
     """Delayed responses take memory: 16 per address, 64 in total."""
     guesses = Guesses(Time())
     pauses = [guesses.wrong("192.0.2.1") for _ in range(1000)]
@@ -183,7 +183,7 @@ async def test_guesses_at_once_wait_or_are_refused() -> None:
     assert statuses == [401] * (100 - refused) + [429] * refused
 
 
-async def test_a_caller_who_goes_away_gives_their_place_back() -> None:
+async def test_a_caller_that_disconnects_frees_its_slot() -> None:
     """A held answer that is cancelled is not held for ever."""
 
     async def cancelled(_: float) -> None:

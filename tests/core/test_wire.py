@@ -230,7 +230,7 @@ def test_text_that_is_not_utf8_is_refused(text: bytes) -> None:
         decode(len(body).to_bytes(4, "big") + body, [])
 
 
-def test_the_words_of_an_error_are_cut() -> None:
+def test_the_text_of_an_error_is_cut() -> None:
     """An error cannot flood the log."""
     (frame,) = decode(framed([1, 1, {"code": "internal", "message": "x" * 100_000}, None]), [])
     assert isinstance(frame, Response)

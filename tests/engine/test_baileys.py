@@ -256,7 +256,7 @@ def test_our_own_sender_key_is_not_converted() -> None:
 
 
 @given(st.binary(max_size=64), st.binary(max_size=20), st.integers(1, 100))
-def test_keys_are_derived_as_rfc_5869_says(seed: bytes, info: bytes, size: int) -> None:
+def test_keys_are_derived_as_in_rfc_5869(seed: bytes, info: bytes, size: int) -> None:
     """Compared with another implementation."""
     assert derive(seed, info, size) == HKDF(SHA256(), size, None, info).derive(seed)
 

@@ -51,7 +51,7 @@ async def test_everything_is_copied_and_then_moved(access: FirestoreAccess, tmp_
         assert await store.entry(queued().id) is not None
 
 
-async def test_a_copy_goes_on_where_it_ended(
+async def test_a_copy_continues_where_it_ended(
     access: FirestoreAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pushed documents are not pushed again, except for the batch in flight at the interruption."""

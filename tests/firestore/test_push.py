@@ -87,7 +87,7 @@ async def test_fields_of_others_stay(
     assert (thread["aiEnabled"], thread["lastMessageText"]) == (True, "text 1")
 
 
-async def test_a_thread_never_goes_back(
+async def test_a_thread_is_never_reverted(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     """Old messages that are pushed late change nothing; nor do older values of wad than those of another program."""

@@ -200,7 +200,7 @@ async def test_claims_that_stay_hide_no_abandoned_one(
             assert document["status"] == "processing", ident
 
 
-async def test_an_entry_is_retried_once_it_is_mended(
+async def test_an_entry_is_retried_once_it_is_corrected(
     access: FirestoreAccess, tmp_path: Path, console: Console
 ) -> None:
     await write(access, "outbox/bad", entry(toJid=number(7)))

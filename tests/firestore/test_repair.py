@@ -172,7 +172,7 @@ async def test_statuses_that_are_one_too_far(bench: Bench, console: Console) -> 
     assert found["read"]["statusBeforeRepair"] == "read"
 
 
-async def test_a_receipt_goes_to_its_message(bench: Bench, console: Console) -> None:
+async def test_a_receipt_is_applied_to_its_message(bench: Bench, console: Console) -> None:
     """By WhatsApp's id; the document that only holds it is marked and stays."""
     await put(
         console,

@@ -1,4 +1,4 @@
-"""An account's card is written off the event loop, one version after the other, and what the disk refuses is reported."""
+"""An account's card is written off the event loop, one version after the other, and a failed write is reported."""
 
 from __future__ import annotations
 

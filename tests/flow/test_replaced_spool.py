@@ -1,4 +1,4 @@
-"""A spool that was cut, removed or exchanged: it is reported until an operator has seen it, and no later row is skipped."""
+"""A spool that was cut, removed or replaced: reported until an operator has seen it, and no later row is skipped."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_a_log_that_a_reader_holds_is_named_with_the_reader(path: Path, account:
         assert db.execute("SELECT count(*) FROM t").fetchone() == (2 * BOUND // 4000,)
 
 
-def test_a_log_that_nobody_holds_is_written_back(path: Path) -> None:
+def test_an_unused_log_is_written_back(path: Path) -> None:
     """Silently, whichever program forgot to."""
     inspection = Inspection(FakeClock(), list, bound=BOUND)
     with closing(open_database(path, STEPS)) as db:

@@ -127,7 +127,7 @@ def test_every_route_is_described() -> None:
     assert len(set(idents)) == len(idents)
 
 
-def test_it_is_served_to_anybody(running: Daemon) -> None:
+def test_it_is_served_without_a_token(running: Daemon) -> None:
     """The description is public."""
     with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/openapi.json") as answer:
         document = json.load(answer)

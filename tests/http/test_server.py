@@ -212,7 +212,7 @@ async def test_restarts_under_probes_cost_none_of_them() -> None:
             for _ in range(3):
                 before = len(statuses)
                 async with a_server(sockets=[held.dup()]):
-                    await until(lambda before=before: len(statuses) > before + 10)
+                    await until(lambda before=before: len(statuses) > before + 10)  # type: ignore[misc]
             async with a_server(sockets=[held.dup()]):
                 done.set()
         assert set(statuses) == {200}
@@ -286,7 +286,7 @@ def test_the_parser_finds_the_same_ends() -> None:
     assert seen(*chunks, b"\r\n") == ["head", "ab", "end"]
 
 
-async def test_an_application_sees_what_it_knows(served: Served) -> None:
+async def test_an_application_gets_the_known_interface(served: Served) -> None:
     """A change of the transport that asyncio gives, or of the way in which uvicorn is asked, is seen here."""
     reader, writer = await served.connect()
     writer.write(GET)

@@ -41,7 +41,7 @@ def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         sys.modules.pop(name, None)
 
 
-def test_an_empty_module_stands_in_for_a_part(part: str) -> None:
+def test_an_empty_module_replaces_a_part(part: str) -> None:
     """Only as long as something else is imported."""
     with with_empty_modules(part):
         assert not hasattr(importlib.import_module(part), "inner")

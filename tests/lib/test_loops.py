@@ -231,7 +231,7 @@ async def test_a_loop_that_fails_again_and_again_is_stuck_whatever_else_succeeds
     await loops.keep("a loop", body)
 
 
-async def test_a_loop_that_never_says_how_it_goes_recovers_after_a_minute() -> None:
+async def test_a_loop_without_reports_recovers_after_a_minute() -> None:
     """What failed once is not shown for ever."""
     naps, first = Naps(), True
     loops = Loops(naps.clock, naps.sleep)
@@ -308,7 +308,7 @@ async def test_errors_that_end_in_no_hands_are_counted(
 
 
 @pytest.mark.parametrize("kind", [KeyError, Unavailable])
-async def test_a_loop_that_fails_on_its_way_out_goes(kind: type[Exception]) -> None:
+async def test_a_loop_that_fails_while_it_ends_is_removed(kind: type[Exception]) -> None:
     """Also a loop that catches every error: an error during cancellation does not keep it alive."""
     loops, begun = Loops(SystemClock()), asyncio.Event()
 

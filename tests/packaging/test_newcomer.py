@@ -20,7 +20,7 @@ _TOP = Path(__file__).parent.parent.parent
 _TOOLS = _TOP / "packaging/tools.sh"
 
 
-def test_readme_says_all_that_is_typed() -> None:
+def test_readme_has_all_typed_lines() -> None:
     """From the clone to green tests: the trial types only lines of README, those that end by themselves."""
     lines = commands("Two commands")
     assert lines == ["git clone URL wad && cd wad", "make demo ONCE=1", "make test"]

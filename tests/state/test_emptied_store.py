@@ -39,7 +39,7 @@ def _emptied(file: Path, steps: Any) -> None:
 
 
 @pytest.mark.parametrize("how", EMPTIED)
-def test_an_empty_store_beside_accounts_is_named(tmp_path: Path, how: str) -> None:
+def test_an_empty_store_with_accounts_is_reported(tmp_path: Path, how: str) -> None:
     """Whatever emptied it; the first start of all has no accounts."""
     store = tmp_path / "wad.db"
     EMPTIED[how](store)

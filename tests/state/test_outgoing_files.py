@@ -66,7 +66,7 @@ def test_a_file_in_pieces_is_the_file(
     assert read(root, sha256, len(data)) == data
 
 
-async def test_each_piece_says_how_far_it_is(tmp_path: Path) -> None:
+async def test_each_piece_returns_the_progress(tmp_path: Path) -> None:
     """The last response has the hash; the file does not exist before."""
     media = await opened(tmp_path)
     upload = media.begin(IMAGE, 5)

@@ -91,7 +91,7 @@ def test_a_directory_that_root_made(
         as_root("chown", str(os.geteuid()), str(tmp_path))
 
 
-def test_wad_run_leaves_nothing_behind(tmp_path: Path, theirs: Path) -> None:
+def test_wad_run_creates_no_files(tmp_path: Path, theirs: Path) -> None:
     """Exit 7 (or 8, for an ordinary user), two lines, and an empty directory."""
     daemon = Daemon(tmp_path, engine="simulator")
     done = subprocess.run(
@@ -164,7 +164,7 @@ def test_files_of_another_user_are_named_once(
     )
 
 
-def test_a_disk_s_own_directory_is_nobody_s_fault(tmp_path: Path) -> None:
+def test_a_disk_s_own_directory_is_ignored(tmp_path: Path) -> None:
     """lost+found belongs to root on every disk of its own."""
     state = a_state(tmp_path)
     (state / "lost+found").mkdir()

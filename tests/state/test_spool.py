@@ -102,7 +102,7 @@ def test_salvaged_rows_and_how_far_that_got_are_one_transaction(spool: Spool) ->
     assert spool.salvaged("older") == Salvaged()
 
 
-def test_an_empty_spool_says_so(spool: Spool) -> None:
+def test_an_empty_spool_has_no_rows(spool: Spool) -> None:
     """No rows, no oldest one: unknown is None, not zero."""
     assert spool.last_seq() == 0
     assert spool.backlog(0) == SpoolBacklog(0, None)
@@ -110,7 +110,7 @@ def test_an_empty_spool_says_so(spool: Spool) -> None:
     assert spool.counts() == (0, 0)
 
 
-def test_the_backlog_is_what_lies_after_the_cursor(spool: Spool) -> None:
+def test_the_backlog_is_after_the_cursor(spool: Spool) -> None:
     """Rows and the time of the oldest."""
     seqs = [put(spool, number) for number in range(10, 15)]
     assert spool.backlog(0) == SpoolBacklog(5, 10)
@@ -338,7 +338,7 @@ def fill(spool: Spool) -> None:
         put(spool, number, size=5000)
 
 
-def test_opening_on_a_full_disk_says_so(path: Path) -> None:
+def test_opening_on_a_full_disk_is_an_error(path: Path) -> None:
     """No half-made spool stays in the way."""
     with no_more_than(100), pytest.raises(StateUnwritable):
         Spool.open(path)

@@ -128,7 +128,7 @@ def test_a_file_that_does_not_say_which_it_is_is_saved_whole(path: Path) -> None
     assert counted(salvaged(path, recorded=2)[0]) == (3, False)
 
 
-def test_after_an_error_it_goes_on_where_it_was(
+def test_after_an_error_it_continues_where_it_was(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk in the middle: each row is copied once, however often and by whatever process it is tried."""

@@ -197,7 +197,7 @@ async def test_a_message_that_the_library_drops_is_counted(place: tuple[RealWorl
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_push_names_that_the_phone_tells(place: tuple[RealWorld, Line], name: str) -> None:
+async def test_push_names_of_the_phone(place: tuple[RealWorld, Line], name: str) -> None:
     """In a history chunk that has nothing else."""
     world, line = place
     async with Untouched(line):

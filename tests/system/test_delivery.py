@@ -276,9 +276,7 @@ async def test_a_message_that_is_sent_again_is_stored_once(tmp_path: Path) -> No
         assert await shop.stored(set(shop.sent)) == Counter(shop.sent)
 
 
-async def test_another_build_says_that_receipts_are_early(
-    tmp_path: Path, another_build: Path
-) -> None:
+async def test_another_build_reports_early_receipts(tmp_path: Path, another_build: Path) -> None:
     """An unknown library is not patched and works, and the missing guarantee is shown."""
     async with a_shop(tmp_path, another_build) as shop:
         status = await shop.daemon.call("status")

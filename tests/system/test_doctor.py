@@ -103,7 +103,7 @@ async def test_a_daemon_without_accounts(installation: Path) -> None:
         assert checks["accounts"]["fix"] == ["wadctl account add NAME --pair"]
 
 
-async def test_a_port_that_somebody_else_has(installation: Path) -> None:
+async def test_a_port_of_another_process(installation: Path) -> None:
     """The daemon cannot start; the line names the process that has its port."""
     daemon = Daemon(installation, engine="simulator")
     await daemon.start()

@@ -50,7 +50,7 @@ main()
         ("wad.engine.simulator:SimulatedWorker.stop", "account"),
     ],
 )
-async def test_a_loop_that_fails_for_ever_is_told_and_holds_up_no_stop(
+async def test_a_loop_that_always_fails_is_reported_and_delays_no_stop(
     tmp_path: Path, fault: str, loop: str
 ) -> None:
     """Status and health say degraded and which loop it is; the fault over, they say healthy; SIGINT ends it."""

@@ -138,7 +138,7 @@ async def test_the_library_still_asks_for_keys(site: System) -> None:
     assert phone.copies == []
 
 
-async def test_again_it_goes_further_back(site: System) -> None:
+async def test_another_run_requests_older_messages(site: System) -> None:
     """Each run begins at the oldest message that is stored by then, until there is nothing more."""
     await site.receive("new")
     site.account.phone.archive.keep(old_messages_of(site.bob, 5))
@@ -174,7 +174,7 @@ async def test_a_phone_that_does_not_answer(tmp_path: Path) -> None:
         assert again.document["message"] == "Backfill started"
 
 
-async def test_an_account_that_is_away_asks_nobody(site: System) -> None:
+async def test_a_disconnected_account_sends_no_requests(site: System) -> None:
     """409 with the reference's code for a stopped account, 404 for none, over HTTP and with wadctl."""
     ident = await ident_of(site)
     await site.daemon.call("accounts.stop", account=ident)
@@ -189,7 +189,7 @@ async def test_an_account_that_is_away_asks_nobody(site: System) -> None:
     assert json.loads(run.stdout.splitlines()[-1])["error"]["code"] == "not_connected"
 
 
-async def test_a_build_that_is_not_known_asks_nobody(tmp_path: Path) -> None:
+async def test_an_unknown_build_sends_no_requests(tmp_path: Path) -> None:
     """The account works; both routes and wadctl say that this cannot be done, and why."""
     (tmp_path / "build").mkdir()
     build = builds.another_build(tmp_path / "build")
@@ -208,7 +208,7 @@ async def test_a_build_that_is_not_known_asks_nobody(tmp_path: Path) -> None:
         assert run.returncode == 9
 
 
-async def test_a_restart_in_the_middle_leaves_no_lease_behind(tmp_path: Path) -> None:
+async def test_a_restart_in_the_middle_frees_the_run(tmp_path: Path) -> None:
     """Killed while it waits for the phone, wad asks again after its start."""
     async with a_site(tmp_path) as site:
         await linked(site)

@@ -167,9 +167,9 @@ async def test_an_operator_moves_without_a_qr_code(tmp_path: Path) -> None:
 
         # The address book is read with the app-state key that came along.
         account_dir = daemon.state / "sessions" / IDENT
-        await move.account.phone.share_app_state(contacts={move.bob.pn: "Bob from next door"})
+        await move.account.phone.share_app_state(contacts={move.bob.pn: "Bob the neighbour"})
         async with asyncio.timeout(30):
-            while "Bob from next door" not in contacts(account_dir / "session.db"):
+            while "Bob the neighbour" not in contacts(account_dir / "session.db"):
                 await asyncio.sleep(0.05)
 
         assert everything_of(move.directory) == before

@@ -75,7 +75,7 @@ async def test_add_account_shows_a_code_and_connects(site: System) -> None:
     await site.daemon.wait_state("shop", "connected")
 
 
-async def test_add_account_says_what_is_wrong(site: System) -> None:
+async def test_add_account_reports_errors(site: System) -> None:
     """A number that is none, a name that is taken, and too many accounts."""
     bad = await post(site, f"{API}/add-account", {"name": "shop", "phone": "12"})
     assert (bad.status, bad.document["error"]) == (400, "bad_phone")
@@ -338,7 +338,7 @@ async def test_send_message_while_away(site: System) -> None:
     await site.bob.received(site.account, text="later")
 
 
-async def test_send_message_to_nobody(site: System) -> None:
+async def test_send_message_without_a_recipient(site: System) -> None:
     """A number without WhatsApp is an error with its code, and not queued for ever."""
     ident = (await site.pair())["id"]
     wanted = {"accountId": ident, "to": "+15559999999", "message": "hi"}

@@ -159,7 +159,7 @@ async def votes(system: System, poll: str, chosen: list[str] | None) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_words_places_cards_and_polls(tmp_path: Path) -> None:
+async def test_texts_locations_cards_and_polls(tmp_path: Path) -> None:
     """They arrive as the apps write them; a reply names and quotes what it answers."""
     async with a_system(tmp_path) as system:
         await system.pair()

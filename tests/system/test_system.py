@@ -135,7 +135,7 @@ async def test_logout_by_the_operator(tmp_path: Path) -> None:
         await system.daemon.wait_state("shop", "logged_out")
 
 
-async def test_a_dropped_connection_is_reconnecting_and_comes_back(tmp_path: Path) -> None:
+async def test_a_dropped_connection_is_reconnecting_and_recovers(tmp_path: Path) -> None:
     """The network is down for a while; what was sent meanwhile arrives afterwards."""
     async with a_system(tmp_path) as system:
         await system.pair()
@@ -375,7 +375,7 @@ async def test_restart_by_wadctl(tmp_path: Path) -> None:
         await system.daemon.wait_state("shop", "connected")
 
 
-async def test_health_says_what_is(tmp_path: Path) -> None:
+async def test_health_shows_the_state(tmp_path: Path) -> None:
     """Health and readiness over HTTP, from the live objects."""
 
     def get(port: int, path: str) -> dict[str, Any]:

@@ -130,13 +130,13 @@ def test_unknown_option_is_a_usage_error(started: list[LoadedConfig]) -> None:
 # --- config check -----------------------------------------------------------------------------
 
 
-def test_check_says_that_all_is_fine() -> None:
+def test_check_reports_a_good_configuration() -> None:
     """Nothing to complain about: exit 0."""
     result = wad("config", "check")
     assert (result.exit_code, result.output) == (0, "the configuration is valid\n")
 
 
-def test_check_says_each_problem_on_a_line(own_environment: Path) -> None:
+def test_check_reports_each_problem_on_a_line(own_environment: Path) -> None:
     """Every problem at once, exit 6."""
     own_environment.write_text("[http]\nport = 'x'\nfoo = 1\n")
     result = wad("config", "check")

@@ -85,7 +85,7 @@ def test_the_name_of_this_start() -> None:
     [{}, {"INVOCATION_ID": "ab12"}, {"INVOCATION_ID": "ab12", "SYSTEMD_EXEC_PID": "8"}],
     ids=["no systemd", "an old systemd", "a shell of systemd's"],
 )
-def test_no_name_where_somebody_else_was_started(environ: dict[str, str]) -> None:
+def test_no_name_where_another_process_was_started(environ: dict[str, str]) -> None:
     """The id of a session's unit would stay the same through our restarts."""
     assert invocation(environ, 7) == ""
 

@@ -49,7 +49,7 @@ def test_the_daemon_has_the_most_weight(mount: Path) -> None:
     assert weight.read_text() == "10000"
 
 
-def test_beside_version_1(mount: Path, tmp_path: Path) -> None:
+def test_a_host_with_version_1_as_well(mount: Path, tmp_path: Path) -> None:
     """Where both versions are mounted, version 2 is below `unified`."""
     (tmp_path / "hybrid").mkdir()
     (mount / "system.slice").rename(tmp_path / "hybrid" / "unified")
@@ -70,7 +70,7 @@ def test_nothing_to_divide(mount: Path, text: str) -> None:
     assert divided.limits == WorkerLimits(None, None, divided.why)
 
 
-def test_a_kernel_that_refuses_is_told(mount: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_of_the_kernel_is_reported(mount: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The accounts work without limits, and the log reports it."""
     (mount / "system.slice" / "wad.service" / "daemon").touch()
     with caplog.at_level(logging.WARNING):
@@ -159,7 +159,9 @@ def test_only_the_controllers_that_there_are(groups: Groups) -> None:
     assert [path.name for path in (groups.base / "worker-a1").iterdir()] == ["cgroup.procs"]
 
 
-def test_a_worker_goes_on_without_a_group(groups: Groups, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_continues_without_a_group(
+    groups: Groups, caplog: pytest.LogCaptureFixture
+) -> None:
     """No limits are better than no account."""
     (groups.base / "worker-a1").touch()
     with caplog.at_level(logging.WARNING):

@@ -144,7 +144,7 @@ def test_a_journal_that_is_gone_loses_no_line(journald: Journald, stderr: TextIO
     assert stderr.read() == "<3>wad.test: up account=a1\n"
 
 
-def test_elsewhere_nothing_goes_to_the_journal(journald: Journald) -> None:
+def test_without_a_journal_nothing_is_sent_to_it(journald: Journald) -> None:
     """A terminal stays a terminal."""
     before = logging.getLogger().handlers[:]
     stream = io.StringIO()

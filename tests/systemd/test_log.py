@@ -101,7 +101,7 @@ def test_line_in_the_journal_begins_with_its_priority(
     assert lines(journal) == [f"<{priority}>wad.test: up"]
 
 
-def test_inherited_journal_stream_is_not_believed() -> None:
+def test_inherited_journal_stream_is_not_trusted() -> None:
     """In a terminal that systemd started, the variable names another stream than ours."""
     with tempfile.TemporaryFile("w+") as stream:
         install("info", {"JOURNAL_STREAM": "1:1"}, stream)
@@ -218,7 +218,7 @@ def test_error_of_a_thread_is_logged(stream: io.StringIO) -> None:
     assert "ERROR wad: handler ended by an uncaught error | Traceback" in line
 
 
-def test_error_of_a_task_that_nobody_awaits_is_logged(stream: io.StringIO) -> None:
+def test_error_of_a_task_that_is_not_awaited_is_logged(stream: io.StringIO) -> None:
     """asyncio's own report uses the same log."""
 
     async def failing() -> None:
@@ -272,7 +272,7 @@ def test_error_that_ends_the_process_is_logged() -> None:
     assert line.endswith("ValueError: 4071****78")
 
 
-def test_stderr_that_is_gone_stops_nobody() -> None:
+def test_a_closed_stderr_stops_nothing() -> None:
     """Logging into a closed pipe does not raise."""
     stream = io.StringIO()
     install("info", {}, stream)

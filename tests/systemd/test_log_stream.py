@@ -99,7 +99,7 @@ def test_a_stream_that_is_gone_ends_nothing() -> None:
     assert gone.tries == 3
 
 
-def test_a_process_that_ends_has_written_its_last_words() -> None:
+def test_a_process_that_ends_has_written_its_last_lines() -> None:
     """Also those of an uncaught error."""
     script = """
 import sys

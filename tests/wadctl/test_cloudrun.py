@@ -101,7 +101,7 @@ def test_a_service_is_restarted_and_is_back(tmp_path: Path) -> None:
     assert "--quiet" in update
 
 
-def test_the_environment_says_where(tmp_path: Path) -> None:
+def test_the_environment_sets_project_and_region(tmp_path: Path) -> None:
     """Then nothing is looked for."""
     environ = {"GCLOUD_PROJECT": "mine", "RUN_SERVICE_NAME": "api", "RUN_REGION": "r2"}
     report, calls = restart(tmp_path, services={"r2": ["api"]}, environ=environ)

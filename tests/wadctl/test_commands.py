@@ -45,7 +45,7 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
-def test_every_command_speaks_json(path: tuple[str, ...]) -> None:
+def test_every_command_has_json(path: tuple[str, ...]) -> None:
     """All but the script for a shell, and groups that do nothing alone."""
     command = EVERY[path]
     if path == ("completion",) or (isinstance(command, CommandGroup) and not command.callback):
@@ -53,7 +53,7 @@ def test_every_command_speaks_json(path: tuple[str, ...]) -> None:
     assert "--json" in [option for param in command.params for option in param.opts]
 
 
-def test_every_operation_with_words_is_a_command() -> None:
+def test_every_declared_command_exists() -> None:
     """The table is the command line."""
     assert {found.command for found in operations().values() if found.command} <= set(EVERY)
 

@@ -71,7 +71,7 @@ def test_status_shows_what_workers_use_and_may_use(world: Served) -> None:
     assert re.search(r"acc-2 .* 0 +- +- ", out)
 
 
-def test_status_says_what_confines_the_workers(world: Served) -> None:
+def test_status_shows_the_confinement_of_workers(world: Served) -> None:
     """In one line where all of them are held by the same."""
     confinement = Confinement(2, True)
     worker = SimpleNamespace(pid=None, usage=None, receipts=None, confinement=confinement)
@@ -176,7 +176,7 @@ def test_version_of_both(world: Served) -> None:
 # --- doing ----------------------------------------------------------------------------------------
 
 
-def test_stop_says_what_became_of_it(world: Served) -> None:
+def test_stop_shows_the_result(world: Served) -> None:
     """The order arrives, and the answer is one line."""
     result = run(world, "account", "stop", "acc-1")
     assert result.stdout.startswith("acc-1: ")
@@ -273,7 +273,7 @@ class FakeOutbound:
     ],
     ids=["sent", "refused", "failed", "uncertain"],
 )
-def test_the_fate_of_a_message_is_the_exit_code(
+def test_the_result_of_a_message_is_the_exit_code(
     world: Served, outbound: FakeOutbound, code: int
 ) -> None:
     """A caller that waits for a message can act on its result."""

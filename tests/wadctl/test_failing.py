@@ -126,7 +126,7 @@ def test_a_daemon_that_hangs_up(listener: socket.socket) -> None:
         client.call("accounts.stop", {"account": "acc-1"})
 
 
-def test_a_daemon_that_speaks_otherwise(listener: socket.socket) -> None:
+def test_a_daemon_with_another_protocol(listener: socket.socket) -> None:
     """Invalid frames are an error, not a traceback."""
     with Late(listener, b"HTTP/1.1 200 OK") as client, pytest.raises(BadInput):
         client.call("status")

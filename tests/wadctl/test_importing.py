@@ -57,8 +57,10 @@ def test_the_directory_is_opened_for_reading_only(
     assert {flags & (os.O_ACCMODE | os.O_CREAT | os.O_TRUNC) for flags in opened} == {os.O_RDONLY}
 
 
-def test_somebody_still_works_with_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that changes meanwhile is the other backend's hand."""
+def test_files_that_change_during_the_read(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that changes meanwhile shows that the other backend runs."""
     real = importing._read
 
     def read(file: Path) -> bytes:
@@ -149,7 +151,7 @@ def run(world: Served, directory: Path, *more: str) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
-def test_a_dry_run_asks_nothing_and_tells_everything(world: Served, directory: Path) -> None:
+def test_a_dry_run_shows_everything_without_confirmation(world: Served, directory: Path) -> None:
     """What is carried, what not and why, and that nothing was changed."""
     done = run(world, directory, "--dry-run")
     assert done.returncode == 0, done.stderr

@@ -128,7 +128,7 @@ def test_a_terminal_too_small(world: Served, terminal: Callable[..., Terminal]) 
     shown.read_until("The terminal is too small")
 
 
-def test_pairing_that_nobody_scanned(world: Served) -> None:
+def test_pairing_without_a_scan(world: Served) -> None:
     """The end of the window is an error with a hint to try again."""
     fresh(world)
     process = start(world, "account", "pair", "acc-9", "--json")

@@ -77,7 +77,7 @@ def test_a_socket_that_is_gone_is_made_again_by_its_unit() -> None:
     )
 
 
-def test_the_log_says_more_where_it_may_be_read() -> None:
+def test_the_log_is_shown_where_it_may_be_read() -> None:
     """Of what happens before wad itself runs."""
     shown = SERVICE | AGAIN | {"ExecMainStatus": "243"}
     found = diagnose(

@@ -299,7 +299,7 @@ def test_a_part_of_the_history_that_is_gone(
     assert "no longer available" in caplog.text
 
 
-def test_a_part_of_the_history_that_fails_behind_one_that_waits_for_the_disk(
+def test_a_part_of_the_history_that_fails_after_one_that_waits_for_the_disk(
     gate: ReceiptGate,
 ) -> None:
     """The failure is reported first; it belongs to the second part all the same, which is sent again."""

@@ -167,20 +167,20 @@ def test_a_vote(options: set[str]) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=12), st.integers(1, 5))
-def test_history_is_cut_without_loss(lines: list[tuple[int, bool]], size: int) -> None:
+def test_history_is_cut_without_loss(times: list[tuple[int, bool]], size: int) -> None:
     """Every line is in one part, in order, in parts of that size but the last."""
     person = Person(WhatsApp(), Jid("1"), Jid("2", "lid"), "Bob")
     lines = [
         Line(str(number), at, contents.text("x"), person if theirs else None)
-        for number, (at, theirs) in enumerate(lines)
+        for number, (at, theirs) in enumerate(times)
     ]
     parts = list(
         chunks([Conversation(person, lines)], Sync.RECENT, newest_first=True, per_chunk=size)
     )
     found = []
     for part in parts:
-        told_here = [value for field, value in pb.fields(part.history) if field == 2]
-        for chat in told_here:
+        chats_here = [value for field, value in pb.fields(part.history) if field == 2]
+        for chat in chats_here:
             assert isinstance(chat, bytes)
             messages = [value for field, value in pb.fields(chat) if field == 2]
             assert len(messages) <= size
