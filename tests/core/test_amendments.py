@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wad.core.amendments import amended
 from wad.core.change import PutAmendment
-from wad.core.content import AMENDING, Content, LinkPreview, MessageKind, Vote
+from wad.core.content import AMENDING, Content, LinkPreview, MediaContent, MessageKind, Poll, Vote
 from wad.core.message import Message, MessageStatus
 
 ANN, BOB = "40700000001@s.whatsapp.net", "40700000002@s.whatsapp.net"
@@ -94,3 +95,51 @@ def test_a_vote_that_was_taken_back_is_not_sealed() -> None:
     for votes in ([sealed, clear], [clear, sealed]):
         (ballot,) = amended(ORIGINAL, votes).votes
         assert (ballot.payload, ballot.options) == (b"", ())
+
+
+def a_copy(size: int, text: str = "") -> Content:
+    """A better copy of a file."""
+    return Content(MessageKind.MEDIA_UPDATE, text, media=MediaContent("image/jpeg", size=size))
+
+
+def test_the_newest_copy_of_a_file_counts() -> None:
+    """By its author; the caption stays, through edits as well, and nothing of it is left after a revoke."""
+    picture = msgspec.structs.replace(
+        TOLD, content=Content(MessageKind.IMAGE, "told", media=MediaContent("image/jpeg", size=1))
+    )
+    edit = by(ANN, Content(MessageKind.EDIT, "new"), 8)
+    found = amended(
+        picture, [by(ANN, a_copy(3), 7), by(ANN, a_copy(2), 6), by(BOB, a_copy(9)), edit]
+    )
+    assert found.content == Content(
+        MessageKind.IMAGE, "new", media=MediaContent("image/jpeg", size=3)
+    )
+    revoke = by(ANN, Content(MessageKind.REVOKE))
+    assert amended(picture, [by(ANN, a_copy(3)), revoke]).content == Content(MessageKind.REVOKE)
+    assert amended(TOLD, [by(ANN, a_copy(3))]) == TOLD
+
+
+def test_the_newest_pin_and_keep_count() -> None:
+    """Of anyone in the chat; a revoked message has neither."""
+    pin = by(BOB, Content(MessageKind.PIN, active=True, expires_s=60), 5)
+    unpin = by(ANN, Content(MessageKind.PIN), 6)
+    keep = by(BOB, Content(MessageKind.KEEP, active=True), 5)
+    undo = by("", Content(MessageKind.KEEP), 6)
+    found = amended(TOLD, [keep, pin])
+    assert (found.pinned_until_ms, found.kept) == (60_005, True)
+    assert amended(TOLD, [unpin, pin, undo, keep]) == TOLD
+    revoked = amended(TOLD, [pin, keep, by(ANN, Content(MessageKind.REVOKE))])
+    assert (revoked.pinned_until_ms, revoked.kept) == (0, False)
+
+
+def test_an_edit_of_a_poll_brings_its_options() -> None:
+    """An edit without options leaves them."""
+    poll = msgspec.structs.replace(
+        TOLD, content=Content(MessageKind.POLL, "Tea?", poll=Poll("Tea?", ("yes",)))
+    )
+    more = Poll("Tea?", ("yes", "no"))
+    edit = by(ANN, Content(MessageKind.EDIT, "Tea?", poll=more))
+    assert amended(poll, [edit]).content.poll == more
+    plain = by(ANN, Content(MessageKind.EDIT, "Coffee?"))
+    assert amended(poll, [plain]).content.poll == poll.content.poll
+    assert amended(TOLD, [edit]).content.poll is None

@@ -35,12 +35,14 @@ from wad.state.spool import Spool
 from wad.store.app_documents import thread_fields
 from wad.store.sqlite.rows import THREAD_COLUMNS, thread_from
 from wad.store.sqlite.store import SqliteStore
+from wad.worker.message_secrets import MessageSecrets
 from wad.worker.translate.events import TRANSLATORS
-from wad.worker.translation import translated
+from wad.worker.translation import Keys, translated
 from wadctl.message_tables import line
 from wadctl.replies import decoded
 
 ACCOUNT = "acc-1"
+KEYS = Keys(sealed, MessageSecrets())
 
 
 _PLAIN = settings(
@@ -79,7 +81,7 @@ class Pipeline:
     def take(self, name: str, raw: bytes) -> list[Stored]:
         """An event arrives, and is recorded; returns all messages that are stored then."""
         before = self.inbound.untranslated
-        rows = translated(name, raw, sealed, 1_769_000_001_000).rows
+        rows = translated(name, raw, KEYS, 1_769_000_001_000).rows
         self.spool.take(rows)
         self.run(self._record())
         assert not self.damaged
@@ -137,7 +139,7 @@ def test_any_message_is_shown_or_quarantined(
     for message in found:
         if message.wa_id == ident:
             look(message)
-    rows = translated("Message", with_body(body, ident=ident.encode()), sealed, 1).rows
+    rows = translated("Message", with_body(body, ident=ident.encode()), KEYS, 1).rows
     if rows and rows[0].event is None and rows[0].kind != "heard":
         assert [m.content.kind for m in found if m.wa_id == ident] == [MessageKind.UNKNOWN]
 

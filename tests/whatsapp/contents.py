@@ -21,7 +21,7 @@ _POLL_FIELDS = frozenset(
 )  # pollCreationMessage and its versions, pollUpdateMessage
 _TEXTS = {6: 1, 3: 3, 9: 7, 7: 20}  # field -> that of the text in it
 # Content about another message has no secret of its own: protocol, reaction, vote, edit.
-_WITHOUT_SECRET = frozenset((12, 46, 50, 58, 31, 2))
+_WITHOUT_SECRET = frozenset((12, 46, 50, 51, 56, 58, 63, 71, 76, 82, 31, 2))
 UNKNOWN_FIELD = 500  # of no kind that the library supports
 
 
@@ -73,8 +73,10 @@ def stanza_kind(content: pb.Message) -> StanzaKind:
         return StanzaKind("reaction")
     if not _POLL_FIELDS.isdisjoint(content):
         return StanzaKind("poll")
-    if 58 in content:
+    if 58 in content or 82 in content:
         return StanzaKind(edit=1)
+    if 63 in content:
+        return StanzaKind(edit=2)
     match content:
         case {12: {2: 14}}:
             return StanzaKind(edit=1)

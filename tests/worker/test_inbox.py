@@ -18,6 +18,8 @@ from wad.state.spool import Arrival, Spool
 from wad.worker import inbox as module
 from wad.worker.inbox import Inbox
 from wad.worker.log_lines import message_key
+from wad.worker.message_secrets import MessageSecrets
+from wad.worker.translation import Keys
 
 
 def a_message(ident: str, text: str = "hello", *, from_me: bool = False) -> bytes:
@@ -71,7 +73,7 @@ class Box:
         self.inbox = Inbox(
             self.spool,  # type: ignore[arg-type]
             SystemClock(),
-            read_vote=lambda raw: (),
+            keys=Keys(lambda raw: (), MessageSecrets()),
             batch=batch,
             on_stored=self.stored.append,
             on_done=self.done.extend,

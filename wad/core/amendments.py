@@ -1,8 +1,9 @@
-"""How edits, revokes, reactions and votes change a message.
+"""How edits, revokes, reactions, votes, pins and better copies of its file change a message.
 
 Pure, and independent of order and repetition: the newest edit counts, by the time that its sender gave it; a revoke
 outranks every edit; of each person the newest reaction and the newest vote count, and an empty reaction removes theirs.
-Only its author may edit a message; its author, or a group's admin, may revoke it.
+Only its author may edit a message or replace its file; its author, or a group's admin, may revoke it; anyone in the
+chat may pin or keep it, and the newest pin and keep count.
 Not verified here: whether the sender of a revoke of another person's message is an admin; we trust WhatsApp's server.
 """
 
@@ -25,9 +26,10 @@ VERSIONS_LIMIT: Final = 50
 def amended(original: Message, amendments: Iterable[PutAmendment]) -> Message:
     """The present message: `original` with all its amendments applied."""
     found = sorted(amendments, key=_order)
-    versions = [MessageVersion(original.content, original.at_ms)]
+    first = _with_best_media(original, _of(found, MessageKind.MEDIA_UPDATE))
+    versions = [MessageVersion(first, original.at_ms)]
     versions += [
-        MessageVersion(_edited(original.content, edit.content), edit.at_ms)
+        MessageVersion(_edited(first, edit.content), edit.at_ms)
         for edit in _of(found, MessageKind.EDIT)
         if _is_author(original, edit)
     ]
@@ -47,7 +49,29 @@ def amended(original: Message, amendments: Iterable[PutAmendment]) -> Message:
         revoked_by=revoked_by,
         reactions=_reactions(_of(found, MessageKind.REACTION)),
         votes=_votes(_of(found, MessageKind.POLL_VOTE)),
+        pinned_until_ms=0 if revoked_ms else _pinned_until(_of(found, MessageKind.PIN)),
+        kept=not revoked_ms
+        and any(one.content.active for one in _of(found, MessageKind.KEEP)[-1:]),
     )
+
+
+def _with_best_media(original: Message, updates: list[PutAmendment]) -> Content:
+    """The first content with the newest copy of its file; the caption stays where the copy has none."""
+    content = original.content
+    if content.media is None:
+        return content
+    for update in updates:
+        if _is_author(original, update) and (media := update.content.media) is not None:
+            content = msgspec.structs.replace(
+                content, media=media, text=content.text or update.content.text
+            )
+    return content
+
+
+def _pinned_until(pins: list[PutAmendment]) -> int:
+    if not pins or not pins[-1].content.active:
+        return 0
+    return pins[-1].at_ms + pins[-1].content.expires_s * 1000
 
 
 def _bounded(versions: list[MessageVersion]) -> tuple[MessageVersion, ...]:
@@ -79,8 +103,11 @@ def _may_revoke(original: Message, revoke: PutAmendment) -> bool:
 
 
 def _edited(original: Content, edit: Content) -> Content:
-    # Only text can be edited: a picture stays, its caption changes.
-    return msgspec.structs.replace(original, text=edit.text, mentions=edit.mentions, link=edit.link)
+    # A picture stays, its caption changes; a poll gets the options that its author added.
+    poll = original.poll and (edit.poll or original.poll)
+    return msgspec.structs.replace(
+        original, text=edit.text, mentions=edit.mentions, link=edit.link, poll=poll
+    )
 
 
 def _reactions(found: list[PutAmendment]) -> tuple[Reaction, ...]:

@@ -18,7 +18,9 @@ VCARD_LIMIT: Final = 64 << 10  # characters; a longer one is cut
 class MessageKind(StrEnum):
     """The kind of a message; an `unknown` one is stored and shown as such.
 
-    `undecryptable` and `lost` are placeholders for a message, and are replaced if the message arrives later.
+    `undecryptable` and `lost` are placeholders for a message, and are replaced if the message arrives later.  A
+    `media_update` is a better copy of another message's file.  A `notice` is shown nowhere and counts nowhere: only its
+    bytes are stored, for as long as the spool keeps them.
     """
 
     TEXT = "text"
@@ -35,6 +37,10 @@ class MessageKind(StrEnum):
     EDIT = "edit"
     REVOKE = "revoke"
     CALL = "call"
+    PIN = "pin"
+    KEEP = "keep"
+    MEDIA_UPDATE = "media_update"
+    NOTICE = "notice"
     UNDECRYPTABLE = "undecryptable"
     LOST = "lost"
     UNKNOWN = "unknown"
@@ -42,8 +48,11 @@ class MessageKind(StrEnum):
 
 PLACEHOLDERS: Final = frozenset({MessageKind.UNDECRYPTABLE, MessageKind.LOST})
 AMENDING: Final = frozenset(
-    {MessageKind.EDIT, MessageKind.REVOKE, MessageKind.REACTION, MessageKind.POLL_VOTE}
-)
+    {
+        MessageKind.EDIT, MessageKind.REVOKE, MessageKind.REACTION, MessageKind.POLL_VOTE, MessageKind.PIN,
+        MessageKind.KEEP, MessageKind.MEDIA_UPDATE,
+    }
+)  # fmt: skip
 """Kinds that change another message and are not messages themselves."""
 
 
@@ -153,11 +162,11 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
 class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content of a message.
 
-    `text` is the text or the caption.  `target` is the WhatsApp id of the message that a reply, reaction,
-    edit, revoke or vote points to; `told_ms` is the time that the sender gave an edit, reaction or vote, which orders
-    the amendments of one sender; `by_admin`: a revoke of another person's message.  `expires_s`: seconds after which
-    the message disappears from the phones.  `mentions` are JIDs.  `detail`: what was not understood (for `unknown`), or
-    the reason for a placeholder.
+    `text` is the text or the caption.  `target` is the WhatsApp id of the message that a reply or an amendment (see
+    AMENDING) points to; `told_ms` is the time that the sender gave an amendment, which orders those of one sender;
+    `by_admin`: a revoke of another person's message; `active`: whether a pin or keep is set or withdrawn.  `expires_s`:
+    seconds after which the message disappears from the phones, or a pin ends.  `mentions` are JIDs.  `detail`: what was
+    not understood (for `unknown`), the reason for a placeholder, or what a notice is.
     """
 
     kind: MessageKind
@@ -179,3 +188,4 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     call: Call | None = None
     told_ms: int = 0
     by_admin: bool = False
+    active: bool = False

@@ -91,7 +91,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     WhatsApp's times are whole seconds; `seen` (microseconds since 1970, when we first received it) orders messages of
     the same second.  `content` is the present content; `earlier` has the versions before each edit or revoke, the
-    oldest first.
+    oldest first.  `pinned_until_ms`: when the pin ends that is set now, 0 without one; `kept`: it stays although
+    messages of its chat disappear.
     """
 
     id: str
@@ -115,6 +116,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     reactions: tuple[Reaction, ...] = ()
     votes: tuple[Ballot, ...] = ()
     earlier: tuple[MessageVersion, ...] = ()
+    pinned_until_ms: int = 0
+    kept: bool = False
 
 
 class Thread(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
-from wad.core.content import AMENDING
+from wad.core.content import AMENDING, MessageKind
 from wad.core.event import (
     AliasReceived,
     ChatReceived,
@@ -74,6 +74,8 @@ def _message(account: str, event: MessageReceived, aliases: Aliases, seen: int) 
     alias_changes = _aliases((event.chat, event.chat_alt), (sender, event.sender_alt))
     if event.content.kind in AMENDING and event.content.target:
         return [*alias_changes, _amendment(account, event, chat, by)]
+    if event.content.kind is MessageKind.NOTICE:
+        return [*alias_changes]
     participant = None if chat.is_person else by
     key = stable_key(account, chat, event.id, event.from_me, participant)
     message = Message(

@@ -248,6 +248,28 @@ def saved_names(path: Path) -> dict[str, str]:
     return {str(address): repaired(str(full or first)) for address, full, first in found}
 
 
+class StoredSecret(NamedTuple):
+    """The secret of a message; `sender` without device."""
+
+    wa_id: str
+    sender: str
+    key: bytes
+
+
+def newest_secrets(path: Path, limit: int) -> list[StoredSecret]:
+    """The secrets of the newest messages, the oldest first.  Raises as above."""
+    found = _rows(
+        path,
+        "SELECT message_id, sender_jid, key FROM whatsmeow_message_secrets ORDER BY rowid DESC LIMIT ?",
+        limit,
+    )
+    return [
+        StoredSecret(str(wa_id), str(sender), key)
+        for wa_id, sender, key in reversed(found)
+        if isinstance(key, bytes)
+    ]
+
+
 def newest_secret(path: Path) -> int:
     """The number of the newest row in the library's list of messages, 0 if it is empty.  Raises as above.
 

@@ -443,6 +443,12 @@ class Spool:
             seq, raw = row
             yield raw
 
+    def raw_with_id(self, wa_id: str, kind: str) -> list[bytes]:
+        """The library's bytes of the first few rows of a kind with this WhatsApp id."""
+        query = "SELECT CAST(raw AS BLOB) FROM events WHERE wa_id = ? AND wa_id != '' AND kind = ? ORDER BY seq LIMIT 4"
+        with self._reading() as db:
+            return [raw for (raw,) in db.execute(query, (wa_id, kind))]
+
     # --- the phone's address book (wad/engine/contacts.py) -----------------------------------------
 
     def tell_names(self, names: Mapping[str, str], events: Mapping[str, Arrival]) -> int | None:

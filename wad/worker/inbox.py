@@ -19,7 +19,7 @@ from wad.core.errors import StateUnwritable, Unavailable
 from wad.core.text import cut, repaired
 from wad.lib.clock import Clock
 from wad.state.spool import Arrival, Spool
-from wad.worker.translation import STORED_EVENTS, translated
+from wad.worker.translation import STORED_EVENTS, Keys, translated
 
 __all__ = ["STORED_EVENTS", "Inbox"]
 
@@ -41,10 +41,10 @@ class _Item(NamedTuple):
 class Inbox:
     """The queue of events that have arrived and are to be stored.
 
-    `read_vote(raw)` returns what a Message event votes for, or raises EngineFailure (wad/worker/votes.py).
-    All callbacks run on the writing thread: `on_stored(seq)` when there are new rows, `on_done(names)` with the key of
-    each processed event, in order, `on_held(why)` while the disk refuses and with an empty text when it no longer does,
-    `on_failed(error)` for any other error, after which nothing more is written.  `pause(seconds)` delays the writing
+    `keys` opens sealed votes and changes.  All callbacks run on the writing thread: `on_stored(seq)` when there are new
+    rows, `on_done(names)` with the key of each processed event, in order, `on_held(why)` while the disk refuses and
+    with an empty text when it no longer does, `on_failed(error)` for any other error, after which nothing more is
+    written.  `pause(seconds)` delays the writing
     thread, so that a burst is committed together.
     """
 
@@ -53,7 +53,7 @@ class Inbox:
         spool: Spool,
         clock: Clock,
         *,
-        read_vote: Callable[[bytes], tuple[bytes, ...]],
+        keys: Keys,
         batch: bool,
         on_stored: Callable[[int], None],
         on_done: Callable[[list[str]], None],
@@ -63,7 +63,7 @@ class Inbox:
     ) -> None:
         self._spool = spool
         self._clock = clock
-        self._read_vote = read_vote
+        self._keys = keys
         self._batch = batch
         self._on_stored = on_stored
         self._on_done = on_done
@@ -80,7 +80,7 @@ class Inbox:
 
     def take(self, name: str, raw: bytes) -> None:
         """Store an event.  Waits while the queue is full, or until the event is stored."""
-        self._put(_Item(*translated(name, raw, self._read_vote, self._clock.wall_ms())))
+        self._put(_Item(*translated(name, raw, self._keys, self._clock.wall_ms())))
         if not self._batch:
             self.drain()
 

@@ -56,11 +56,13 @@ from wad.worker.inbox import STORED_EVENTS, Inbox
 from wad.worker.library import Library, blank, event_class, parse
 from wad.worker.link import DaemonSocket, Permission
 from wad.worker.log_lines import dropped_message
+from wad.worker.message_secrets import LIMIT, MessageSecret, MessageSecrets
 from wad.worker.patching import NotThisBuild
 from wad.worker.protobuf import DecodeError
 from wad.worker.receipt_gate import ReceiptGate, keep_plaintexts
 from wad.worker.requests import RequestReader, serve
 from wad.worker.translate.base import exact, shown
+from wad.worker.translation import Keys
 
 log = logging.getLogger("wad.worker")
 
@@ -84,12 +86,14 @@ class WorkerProcess:
         device: str,
         link: DaemonSocket,
         spool: Spool,
+        secrets: MessageSecrets,
     ) -> None:
         """Load the library.  Raises EngineFailure, Damaged, Unavailable, StateUnwritable."""
         self._account_dir = account_dir
         self._media = media
         self._link = link
         self._clock = SystemClock()
+        self._secrets = secrets
         file = shared_object()
         functions = Functions(file)
         self._patched: list[int] = []
@@ -98,7 +102,7 @@ class WorkerProcess:
         self._inbox = Inbox(
             spool,
             self._clock,
-            read_vote=lambda raw: self._library.read_vote(raw),
+            keys=Keys(lambda raw: self._library.read_vote(raw), secrets),
             batch=self._gate is not None,
             on_stored=link.report_spooled,
             on_done=_ignore if self._gate is None else self._gate.processed,
@@ -345,9 +349,11 @@ class WorkerProcess:
         message = blank()
         compose(message, content, envelope)
         try:
-            return send_result.to_wire(Sent(*self._library.send(to, message)))
+            sent = Sent(*self._library.send(to, message))
         except EngineFailure as error:
             return ["failed", str(error)]
+        self._secrets.add_sent(sent.wa_id, envelope.secret, envelope.me)
+        return send_result.to_wire(sent)
 
 
 def _ignore(_messages: list[str]) -> None:
@@ -403,6 +409,22 @@ def main() -> None:
         faults.end("the main thread", error)
 
 
+def _message_secrets(account_dir: AccountDir, spool: Spool) -> MessageSecrets:
+    """The newest secrets of the session's database, which this process must not open later."""
+    owner = session_db.identity(account_dir.session_db)
+    own = tuple(str(Jid.parse(one).bare()) for one in (owner.jid, owner.lid) if one)
+    found = MessageSecrets(partial(_stored_messages, spool), own)
+    for secret in session_db.newest_secrets(account_dir.session_db, LIMIT):
+        found.add(secret.wa_id, MessageSecret(secret.key, (secret.sender,)))
+    return found
+
+
+def _stored_messages(spool: Spool, wa_id: str) -> Iterator[Any]:
+    for raw in spool.raw_with_id(wa_id, "message"):
+        with suppress(DecodeError):
+            yield parse("Message", raw)
+
+
 def _work(
     given: argparse.Namespace,
     account_dir: AccountDir,
@@ -416,7 +438,10 @@ def _work(
         lock = lock_account(account_dir)  # held until the process is gone
         session_db.check(account_dir.session_db)
         spool = Spool.open(account_dir.spool_db)
-        worker = WorkerProcess(account_dir, given.media, given.account, given.device, link, spool)
+        secrets = _message_secrets(account_dir, spool)
+        worker = WorkerProcess(
+            account_dir, given.media, given.account, given.device, link, spool, secrets
+        )
     except Damaged as error:
         file = (
             account_dir.spool_db

@@ -10,7 +10,8 @@ import time
 from wad.core.errors import EngineFailure
 from wad.engine.retranslation import REFUSED
 from wad.worker.confinement.rules import Needs, code_paths, confine
-from wad.worker.translation import STORED_EVENTS, translated
+from wad.worker.message_secrets import MessageSecrets
+from wad.worker.translation import STORED_EVENTS, Keys, translated
 
 
 def _cannot_decrypt(_raw: bytes) -> tuple[bytes, ...]:
@@ -27,7 +28,8 @@ def main() -> None:
     if name is None:
         sys.stderr.write(f"no translator for {sys.argv[1]!r}")
         sys.exit(REFUSED)
-    found = translated(name, sys.stdin.buffer.read(), _cannot_decrypt, int(time.time() * 1000))
+    keys = Keys(_cannot_decrypt, MessageSecrets())
+    found = translated(name, sys.stdin.buffer.read(), keys, int(time.time() * 1000))
     if reasons := [row.reason for row in found.rows if row.reason]:
         sys.stderr.write(reasons[0])
         sys.exit(REFUSED)

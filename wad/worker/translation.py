@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from wad.core.errors import InvalidData
-from wad.core.event import Event, MessageReceived, ReceiptReceived, read_back
+from wad.core.event import Event, MessageKind, MessageReceived, ReceiptReceived, read_back
 from wad.core.text import cut, is_ident, repaired
 from wad.state.spool import HEARD, Arrival
 from wad.worker.library import event_class, parse
@@ -28,8 +28,10 @@ from wad.worker.log_lines import (
     message_key,
     receipt_key,
 )
+from wad.worker.message_secrets import MessageSecrets
 from wad.worker.protobuf import DecodeError
 from wad.worker.protobuf_repair import envelope, without_damaged
+from wad.worker.sealed_messages import opened
 from wad.worker.translate.base import unmended, unmended_all
 from wad.worker.translate.events import TRANSLATORS, Untranslatable, placeholder
 from wad.worker.translate.history import UntranslatedItem, history_and_refused
@@ -46,8 +48,15 @@ _INFO: Final = 1  # the number of their field `Info` (Neonize.proto)
 _ITEM_DEPTH: Final = 2  # Data.conversations.messages
 _REASON: Final = 300  # characters
 
-ReadVote = Callable[[bytes], tuple[bytes, ...]]
-"""What a Message event votes for; raises EngineFailure."""
+
+class Keys(NamedTuple):
+    """What opens sealed votes and changes.
+
+    `read_vote(raw)` returns what a Message event votes for, or raises EngineFailure (wad/worker/votes.py).
+    """
+
+    read_vote: Callable[[bytes], tuple[bytes, ...]]
+    secrets: MessageSecrets
 
 
 class Translated(NamedTuple):
@@ -57,10 +66,10 @@ class Translated(NamedTuple):
     rows: tuple[Arrival, ...]
 
 
-def translated(name: str, raw: bytes, read_vote: ReadVote, received_ms: int) -> Translated:
+def translated(name: str, raw: bytes, keys: Keys, received_ms: int) -> Translated:
     """The rows for an event of the library, whatever its bytes are."""
     if name == _HISTORY:
-        return Translated(HISTORY, _history_rows(raw, received_ms))
+        return Translated(HISTORY, _history_rows(raw, keys, received_ms))
     try:
         found, reason = _parsed(name, raw)
         key, wa_id = _event_key(name, found)
@@ -70,7 +79,9 @@ def translated(name: str, raw: bytes, read_vote: ReadVote, received_ms: int) -> 
         )
     if not reason:
         try:
-            event = with_decrypted_vote(TRANSLATORS[name](found), lambda: read_vote(raw))
+            if name == "Message":
+                keys.secrets.add_event(found)
+            event = _opened(TRANSLATORS[name](found), raw, found, keys)
             rows = _event_rows(name, raw, wa_id, event, received_ms, found)
         except (Untranslatable, InvalidData) as error:
             reason = str(error)
@@ -79,6 +90,16 @@ def translated(name: str, raw: bytes, read_vote: ReadVote, received_ms: int) -> 
         else:
             return Translated(key, rows)
     return Translated(key, _refused_rows(name, raw, wa_id, reason, received_ms, found))
+
+
+def _opened(event: Event | None, raw: bytes, found: Any, keys: Keys) -> Event | None:
+    """The event; a sealed vote or change is replaced by its content, if it can be opened."""
+    if not isinstance(event, MessageReceived):
+        return event
+    if event.content.kind is MessageKind.NOTICE:
+        content = opened(found, keys.secrets)
+        return event if content is None else replace(event, content=content)
+    return with_decrypted_vote(event, lambda: keys.read_vote(raw))
 
 
 def _parsed(name: str, raw: bytes) -> tuple[Any, str]:
@@ -166,7 +187,7 @@ def _untranslated(name: str, raw: bytes, wa_id: str, reason: str, received_ms: i
 # --- history --------------------------------------------------------------------------------------
 
 
-def _history_rows(raw: bytes, received_ms: int) -> tuple[Arrival, ...]:
+def _history_rows(raw: bytes, keys: Keys, received_ms: int) -> tuple[Arrival, ...]:
     kind = event_class(_HISTORY)
     rows: list[Arrival] = []
     try:
@@ -177,6 +198,7 @@ def _history_rows(raw: bytes, received_ms: int) -> tuple[Arrival, ...]:
             reason = f"{damaged} items cannot be parsed: {error}"
             rows.append(_untranslated(_HISTORY, raw, "", reason, received_ms))
             raw = found.SerializePartialToString()
+        keys.secrets.add_history(found)
         event, refused = history_and_refused(found)
         rows += [_item(kind, one, received_ms) for one in refused]
         if event is not None:

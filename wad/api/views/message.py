@@ -85,7 +85,8 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     """One stored message.
 
     `text` is the current text, `earlier` are its earlier versions (the oldest first).  `detail` describes what could
-    not be interpreted, or why it is a placeholder.  `expires_s`: seconds after which it disappears from the phones.
+    not be interpreted, or why it is a placeholder.  `expires_s`: seconds after which it disappears from the phones;
+    `kept`: somebody keeps it there all the same.  `pinned_until_ms`: when its pin ends, also if that is over.
     `cut` names the fields that are shortened in lists; `messages.show` returns them in full.
     """
 
@@ -110,6 +111,8 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     forwarded: bool
     view_once: bool
     expires_s: int
+    pinned_until_ms: int | None
+    kept: bool
     media: MediaView | None
     link: LinkView | None
     location: LocationView | None
@@ -184,6 +187,8 @@ def _view(message: Message, shortened: tuple[str, ...], poll: Poll | None) -> Me
         forwarded=content.forwarded,
         view_once=content.view_once,
         expires_s=content.expires_s,
+        pinned_until_ms=message.pinned_until_ms or None,
+        kept=message.kept,
         media=None if content.media is None else _media(content.media),
         link=_view_of(LinkView, content.link),
         location=_view_of(LocationView, content.location),

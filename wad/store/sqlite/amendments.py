@@ -114,7 +114,8 @@ def apply_amendments(db: sqlite3.Connection, account: str, target: str) -> list[
         if after == before:
             continue
         db.execute(
-            "UPDATE messages SET amended = ? WHERE number = ?", (packed_amended(after), row.number)
+            "UPDATE messages SET amended = ? WHERE number = ?",
+            (packed_amended(original, after), row.number),
         )
         if row.is_duplicate:
             continue  # it is not shown

@@ -37,6 +37,8 @@ class Amended(msgspec.Struct, frozen=True, omit_defaults=True):
     reactions: tuple[Reaction, ...] = ()
     votes: tuple[Ballot, ...] = ()
     earlier: tuple[MessageVersion, ...] = ()
+    pinned_until_ms: int = 0
+    kept: bool = False
 
 
 pack: Final = msgspec.msgpack.Encoder().encode
@@ -129,14 +131,14 @@ def present_content(content: bytes, amended: bytes | None) -> Content:
     return unpack_content(content) if amended is None else _amended(amended).content
 
 
-def packed_amended(message: Message) -> bytes | None:
+def packed_amended(original: Message, message: Message) -> bytes | None:
     """The column `amended` of a message; None without amendments."""
-    if not (message.earlier or message.reactions or message.votes):
+    if message == original:
         return None
     return pack(
         Amended(
             message.content, message.edited_ms, message.revoked_ms, message.revoked_by, message.reactions,
-            message.votes, message.earlier,
+            message.votes, message.earlier, message.pinned_until_ms, message.kept,
         )
     )  # fmt: skip
 

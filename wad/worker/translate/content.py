@@ -40,6 +40,7 @@ from wad.worker.translate.base import (
     milliseconds_or_0,
     shown,
 )
+from wad.worker.translate.side_messages import NOTICES, as_better_copy, association, keep, pin
 
 _DEPTH: Final = 8  # wrappers in wrappers; the real ones are at most three
 _WRAPPING: Final = (
@@ -104,22 +105,25 @@ _INT64: Final = (1 << 63) - 1
 
 
 class Unwrapped(NamedTuple):
-    """The message inside all wrappers, and the names of the wrappers."""
+    """The message inside all wrappers, the names of the wrappers, and the association to another message, if any."""
 
     body: Any
     wrappers: frozenset[str]
+    association: Any = None
 
 
 def unwrap(body: Any) -> Unwrapped:
     """Remove the wrappers of a message (ephemeral, view-once, device-sent, edited, ...)."""
     wrappers: list[str] = []
+    associated = association(body)
     while len(wrappers) < _DEPTH:
         name = next((field.name for field, _ in body.ListFields() if _is_wrapper(field)), None)
         if name is None:
             break
         wrappers.append(name)
         body = getattr(body, name).message
-    return Unwrapped(body, frozenset(wrappers))
+        associated = associated or association(body)
+    return Unwrapped(body, frozenset(wrappers), associated)
 
 
 def _is_wrapper(field: Any) -> bool:
@@ -131,7 +135,7 @@ def content_of(unwrapped: Unwrapped, *, quoting: bool = True) -> Content | None:
 
     With `quoting` also the quoted message and the mentions.  Raises Untranslatable for an amendment without a target.
     """
-    body, wrappers = unwrapped
+    body, wrappers, associated = unwrapped
     present = [field.name for field, _ in body.ListFields() if field.name not in _NO_CONTENT]
     if not present:
         return Content(MessageKind.UNKNOWN, detail=_NEWER) if _has_more(body) else None
@@ -141,11 +145,16 @@ def content_of(unwrapped: Unwrapped, *, quoting: bool = True) -> Content | None:
         return _comment(body.commentMessage)
     if present[0] == _PLAIN_TEXT:
         return _in_wrappers(Content(MessageKind.TEXT, shown(body, _PLAIN_TEXT)), wrappers)
+    if present[0] in NOTICES:
+        return Content(MessageKind.NOTICE, detail=NOTICES[present[0]])
     part = getattr(body, present[0])
+    if present[0] == "pinInChatMessage":
+        return pin(part, body.messageContextInfo.messageAddOnDurationInSecs)
     content = _plain(present[0], part, present)
     if quoting and hasattr(part, "contextInfo"):
         content = _with_context(content, part.contextInfo)
-    return _in_wrappers(content, wrappers, once=getattr(part, "viewOnce", False))
+    content = _in_wrappers(content, wrappers, once=getattr(part, "viewOnce", False))
+    return as_better_copy(content, associated)
 
 
 def _in_wrappers(content: Content, wrappers: frozenset[str], *, once: bool = False) -> Content:
@@ -192,6 +201,8 @@ def _plain(name: str, part: Any, present: list[str]) -> Content:
         target = _target(part.key, "reaction")
         at_ms = milliseconds_or_0(part.senderTimestampMS)
         return Content(MessageKind.REACTION, reaction_text(part), target=target, told_ms=at_ms)
+    if name == "keepInChatMessage":
+        return keep(part)
     if name == "callLogMesssage":
         return _call(part)
     if name in _AS_TEXT and (text := _first(part, _AS_TEXT[name])):
@@ -326,6 +337,7 @@ def _protocol(part: Any) -> Content | None:
             mentions=inner.mentions,
             link=inner.link,
             told_ms=milliseconds_or_0(part.timestampMS),
+            poll=inner.poll,
         )
     return None  # history, app state, keys: handled by the library itself
 
