@@ -31,6 +31,7 @@ _KINDS: Final = {
     "video/mp4": AttachmentKind.VIDEO,
     "video/3gpp": AttachmentKind.VIDEO,
 }
+_OGG: Final = ("audio/ogg", "application/ogg", "audio/opus")
 _VOICE: Final = "audio/ogg; codecs=opus"  # the only media type that the apps show as a voice note
 
 _HELP: Final = """\
@@ -68,7 +69,7 @@ def _send(file: Path, kind: str | None, mimetype: str | None, **values: Any) -> 
     invocation, operation = current_invocation(), find("messages.send_file")
     mimetype = mimetype or guess_mimetype(file.name)
     chosen = AttachmentKind(kind) if kind else guess_kind(mimetype)
-    if chosen is AttachmentKind.VOICE and mimetype == "audio/ogg":
+    if chosen is AttachmentKind.VOICE and mimetype in _OGG:
         mimetype = _VOICE
     if chosen is AttachmentKind.DOCUMENT and not values["filename"]:
         values["filename"] = file.name

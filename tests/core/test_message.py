@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +13,10 @@ from wad.core.message import (
     PREVIEW_LENGTH,
     Message,
     MessageStatus,
+    arrival_text,
     further,
     merged,
+    noun,
     preview,
     status_code,
     status_of,
@@ -134,3 +137,16 @@ def test_copies_may_arrive_in_any_order(a: Message, b: Message, c: Message) -> N
     assert merged(a, b) == merged(b, a)
     assert merged(a, a) == a
     assert merged(a, merged(b, c)) == merged(merged(a, b), c)
+
+
+def test_an_arrival_in_words() -> None:
+    """What, who and where; a number as people write it, an article that fits, and nothing of the content."""
+    bob, team = "15550000002@s.whatsapp.net", "120363000000000001@g.us"
+    photo = telling(Content(MessageKind.IMAGE, "secret"), sender=bob)
+    direct = msgspec.structs.replace(photo, chat=bob, push_name="Bob")
+    assert arrival_text(direct) == "received an image from Bob (+15550000002)"
+    group = msgspec.structs.replace(photo, chat=team, sender="77@lid")
+    assert arrival_text(group) == f"received an image from 77@lid in {team}"
+    own = msgspec.structs.replace(photo, chat=bob, from_me=True, sender="")
+    assert arrival_text(own) == "sent an image to +15550000002"
+    assert {noun(kind).split()[0] for kind in MessageKind} == {"a", "an"}

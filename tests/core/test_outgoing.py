@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.sounds import OPUS_HEAD
 from wad.core.errors import BadInput, BadPhone, Conflict, TooLong, WadError
 from wad.core.event import Content, MessageKind
 from wad.core.jid import Jid
@@ -40,6 +41,7 @@ from wad.core.outgoing_rules import (
     REVOKE_WINDOW_S,
     SIZE_LIMITS,
     check,
+    check_voice,
 )
 
 ANN = Jid.parse("40700000001@s.whatsapp.net")
@@ -51,7 +53,8 @@ HASH = "0123456789abcdef" * 4
 
 def a_file(kind: AttachmentKind = AttachmentKind.IMAGE, **more: object) -> Attachment:
     """A file that may be sent."""
-    mimetype = "image/webp" if kind is AttachmentKind.STICKER else "image/png"
+    types = {AttachmentKind.STICKER: "image/webp", AttachmentKind.VOICE: "audio/ogg; codecs=opus"}
+    mimetype = types.get(kind, "image/png")
     fine = Attachment(kind=kind, sha256=HASH, size=10, mimetype=mimetype)
     return msgspec.structs.replace(fine, **more)
 
@@ -183,7 +186,14 @@ BAD: list[tuple[Outgoing, type[WadError], str]] = [
     (a_file(AttachmentKind.VOICE, caption="listen"), BadInput, "no caption"),
     (a_file(caption="x" * (TEXT_LIMIT + 1)), TooLong, "the caption"),
     (a_file(filename="a/b"), BadInput, "invalid file name"),
-    (a_file(filename="a\x1bb"), BadInput, "invalid file name"),
+    *(
+        (a_file(filename=f"a{char}b"), BadInput, "invalid file name")
+        for char in ("\x1b", "\n", "\0", "\x85", "\u2028", "\ud800", "\\")
+    ),
+    *(
+        (a_file(AttachmentKind.VOICE, mimetype=mimetype), BadInput, "Opus in Ogg")
+        for mimetype in ("audio/mpeg", "audio/wav", "audio/mp4", "audio/ogg; codecs=vorbis")
+    ),
     (a_file(filename="x" * 201), TooLong, "the file's name"),
     (a_file(seconds=-1), BadInput, "must not be negative"),
     (a_file(width=1 << 31), BadInput, "less than 2147483648"),
@@ -268,3 +278,25 @@ def test_mentions() -> None:
         mentioned("12-34@g.us")
     with pytest.raises(BadPhone):
         mentioned("Ann")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Rechnung\xa07.pdf", "family \U0001f469\u200d\U0001f467.jpg", "\u200ffile\u200e.pdf", "soft\xadhyphen.txt",
+        "wide\u3000blank.txt", "private\ue000.txt", "",
+    ],
+)  # fmt: skip
+def test_names_of_files_in_any_script(name: str) -> None:
+    """Special blanks, joiners and direction marks are parts of names."""
+    check(a_file(filename=name), ANN, NOON)
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"ID3\x04", b"RIFF....WAVE", b"OggS" + bytes(24) + b"\x01vorbis", b"OpusHead"]
+)
+def test_a_voice_note_is_opus_in_ogg(head: bytes) -> None:
+    """Whatever its media type says."""
+    with pytest.raises(BadInput, match="phones cannot play it"):
+        check_voice(head)
+    check_voice(OPUS_HEAD)

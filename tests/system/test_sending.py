@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tests.support.protobufs import Message
+from tests.support.sounds import OPUS_HEAD
 from tests.system.systems import System, a_system
 from tests.whatsapp import WhatsApp, stanzas
 from tests.whatsapp.device import Device
@@ -277,9 +278,8 @@ async def test_files_of_each_kind(tmp_path: Path) -> None:
         await system.pair()
         for number, (kind, (name, mimetype, field, words)) in enumerate(FILES.items(), 1):
             file = tmp_path / name
-            file.write_bytes(
-                os.urandom(1000 * number) if kind != "video" else os.urandom(2_500_000)
-            )
+            head = OPUS_HEAD if kind == "voice" else b""
+            file.write_bytes(head + os.urandom(2_500_000 if kind == "video" else 1000 * number))
             extra = ["--kind", "voice"] if kind == "voice" else []
             extra += ["--caption", "look"] if kind in ("image", "document") else []
             sent = await system.daemon.wadctl_json(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.test_system import System, a_system
+from tests.system.systems import System, a_system
 from tests.whatsapp import pb, sealing
 from tests.whatsapp.contents import Target, with_secret
 from tests.whatsapp.sealing import SealedEdit

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_daemon import FakeClock
+from tests.support.sounds import OPUS_HEAD
 from tests.support.wadctl_world import Served, Terminal, environment, run, served
 from wad.core.message import MessageStatus
 from wad.core.outbox import Entry
@@ -94,10 +95,22 @@ def test_a_file_is_sent_to_the_daemon_in_pieces(world: Served, tmp_path: Path) -
     assert read(world.daemon.media.root, content.sha256, len(data)) == data
 
 
+@pytest.mark.parametrize("name", ["note.mp3", "note.ogg"])
+def test_a_voice_note_that_phones_cannot_play_is_refused(
+    world: Served, tmp_path: Path, name: str
+) -> None:
+    """By its media type, and by its first bytes; the error says how to convert it."""
+    file = tmp_path / name
+    file.write_bytes(b"ID3\x04 some sound")
+    done = run(world, "send-file", "acc-1", "+15550000009", str(file), "--kind", "voice")
+    assert done.exit_code == 2
+    assert "ffmpeg" in done.stderr
+
+
 def test_an_option_overrides_the_name(world: Served, tmp_path: Path) -> None:
     """A voice note is asked for, and gets the type that the apps want."""
     file = tmp_path / "note.ogg"
-    file.write_bytes(b"some sound")
+    file.write_bytes(OPUS_HEAD + b"some sound")
     assert (
         run(world, "send-file", "acc-1", "+15550000009", str(file), "--kind", "voice").exit_code
         == 0

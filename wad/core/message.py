@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from wad.core.content import PLACEHOLDERS, CallOutcome, Content, MessageKind
 from wad.core.event import ReceiptMark
+from wad.core.jid import PN_SERVER
 
 PREVIEW_LENGTH = 100
 """Characters of a thread's preview (docs/internals/replaced-backend.md#received-messages)."""
@@ -152,6 +154,47 @@ def preview(content: Content) -> str:
         case MessageKind.CALL if content.call:
             return f"[call: {content.call.outcome}]"
     return f"[{content.kind}]"
+
+
+_NOUNS: Final = {
+    MessageKind.TEXT: "a text",
+    MessageKind.IMAGE: "an image",
+    MessageKind.VIDEO: "a video",
+    MessageKind.AUDIO: "an audio file",
+    MessageKind.DOCUMENT: "a document",
+    MessageKind.STICKER: "a sticker",
+    MessageKind.LOCATION: "a location",
+    MessageKind.CONTACT: "a contact",
+    MessageKind.POLL: "a poll",
+    MessageKind.CALL: "a call",
+    MessageKind.REVOKE: "a deleted message",
+    MessageKind.UNDECRYPTABLE: "a message that cannot be decrypted",
+    MessageKind.LOST: "a message that was lost",
+    MessageKind.UNKNOWN: "a message of an unknown kind",
+}
+
+
+def noun(kind: MessageKind) -> str:
+    """A kind of message in words, with its article."""
+    return _NOUNS.get(kind, "a change")
+
+
+def arrival_text(message: Message) -> str:
+    """What arrived, who wrote it, and where, in one line without its content."""
+    what = noun(message.content.kind)
+    if message.from_me:
+        return f"sent {what} to {_party(message.chat)}"
+    who = _party(message.sender) if message.sender else _party(message.chat)
+    if message.push_name:
+        who = f"{message.push_name} ({who})"
+    where = "" if message.sender in ("", message.chat) else f" in {message.chat}"
+    return f"received {what} from {who}{where}"
+
+
+def _party(address: str) -> str:
+    """An address for people: a number with its plus sign, anything else as it is."""
+    user, _, server = address.partition("@")
+    return f"+{user}" if server == PN_SERVER and user.isdecimal() else address
 
 
 def merged(known: Message, again: Message) -> Message:

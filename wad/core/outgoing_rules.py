@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Final, assert_never
+from unicodedata import category
 
 from wad.core.content import MessageKind
 from wad.core.errors import BadInput, Conflict, NotSupported, TooLong
@@ -48,6 +49,12 @@ _MIMETYPE: Final = re.compile(
     r"[a-z0-9][a-z0-9!#$&^_.+-]{0,99}/[a-z0-9][a-z0-9!#$&^_.+-]{0,99}(?:; ?[ -~]{1,100})?",
     re.IGNORECASE,
 )
+_VOICE: Final = re.compile(r"audio/ogg(; ?codecs=opus)?", re.IGNORECASE)
+_CONVERT: Final = (
+    "convert it: ffmpeg -i FILE -ac 1 -c:a libopus voice.ogg; or send it with --kind audio"
+)
+_NOT_IN_NAMES: Final = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories: control characters, lone surrogates, separators of lines and paragraphs."""
 SIZE_LIMITS: Final = {
     AttachmentKind.IMAGE: 16 * _MB,
     AttachmentKind.VIDEO: 16 * _MB,
@@ -165,20 +172,43 @@ def _check_attachment(content: Attachment) -> None:
     if not _MIMETYPE.fullmatch(content.mimetype):
         raise BadInput(f"invalid media type: {content.mimetype!r}", hint="for example image/jpeg")
     check_size(content.kind, content.size)
+    if content.kind is AttachmentKind.VOICE and not _VOICE.fullmatch(content.mimetype):
+        raise BadInput(
+            f"a voice note must be Opus in Ogg (audio/ogg), not {content.mimetype}", hint=_CONVERT
+        )
     if content.kind is AttachmentKind.STICKER and content.mimetype != "image/webp":
         raise BadInput(f"a sticker must be image/webp, not {content.mimetype}")
     if content.caption and content.kind not in _CAPTIONED:
         raise BadInput(f"WhatsApp shows no caption with a file of kind {content.kind}")
     _check_length(content.caption, TEXT_LIMIT, "the caption")
     _check_length(content.filename, NAME_LIMIT, "the file's name")
-    if "/" in content.filename or not content.filename.isprintable():
+    if not is_file_name(content.filename):
         raise BadInput(
-            f"invalid file name: {content.filename!r}", hint="printable, without a slash"
+            f"invalid file name: {content.filename!r}", hint="no slash, and no control character"
         )
     if min(content.seconds, content.width, content.height) < 0:
         raise BadInput("seconds, width and height must not be negative")
     if max(content.seconds, content.width, content.height) >= 1 << 31:
         raise BadInput("seconds, width and height must be less than 2147483648")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether the apps can show this as a file's name: any text without path separators and control characters.
+
+    Joiners of emoji, direction marks and special blanks are ordinary parts of names.
+    """
+    return not any(char in "/\\" or category(char) in _NOT_IN_NAMES for char in name)
+
+
+def check_voice(head: bytes) -> None:
+    """Check the first 64 bytes of a voice note.  Raises BadInput: phones could not play it.
+
+    An Ogg stream begins with a page of one Opus header (RFC 3533 section 6, RFC 7845 section 5.1).
+    """
+    if not (head.startswith(b"OggS") and b"OpusHead" in head):
+        raise BadInput(
+            "the file is not Opus in Ogg: phones cannot play it as a voice note", hint=_CONVERT
+        )
 
 
 def check_size(kind: AttachmentKind, size: int) -> None:

@@ -26,6 +26,18 @@ def read(root: Path, sha256: str, size: int) -> bytes:
     return data
 
 
+def head(root: Path, sha256: str, size: int) -> bytes:
+    """The first `size` bytes of a file; blocks.  Raises NotFound, Unavailable."""
+    path = path_of(root, sha256)
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except FileNotFoundError:
+        raise missing(sha256) from None
+    except OSError as error:
+        raise Unavailable(f"cannot read {path}: {error.strerror}") from error
+
+
 def path_of(root: Path, sha256: str) -> Path:
     """The path of the file with this hash.  Raises NotFound if it is not a valid hash."""
     if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):

@@ -24,6 +24,7 @@ from wad.core.outgoing import PIECE_LIMIT, AttachmentKind
 from wad.core.outgoing_rules import check_size
 from wad.lib.clock import Clock
 from wad.lib.files import sync_directory, unwritable
+from wad.state import outgoing_file
 from wad.state.outgoing_file import missing, path_of
 
 _AT_ONCE: Final = 16  # uploads at the same time
@@ -171,6 +172,10 @@ class OutgoingFiles:
                 raise missing(sha256) from None
             except OSError as error:
                 raise unwritable(path, error) from error
+
+    async def head(self, sha256: str, size: int) -> bytes:
+        """The first bytes of a file.  Raises NotFound, Unavailable."""
+        return await asyncio.to_thread(outgoing_file.head, self.root, sha256, size)
 
     async def prune(self, needed: Collection[str], before_ms: int) -> int:
         """Delete files that were last used before `before_ms` and are not in `needed`; return their number.

@@ -26,6 +26,7 @@ from wad.core.outgoing import (
     mentioned,
     target_of,
 )
+from wad.core.outgoing_rules import check_voice
 
 if TYPE_CHECKING:
     from wad.flow.accounts.account import Account
@@ -169,6 +170,8 @@ async def send(context: Context, request: SendText) -> SendReply:
 async def send_file(context: Context, request: SendFile) -> SendReply:
     """Queue a file: an image, video, audio file, voice note, document or sticker."""
     account = context.accounts.find(request.account)
+    if request.kind is AttachmentKind.VOICE:
+        check_voice(await context.media.head(request.sha256, 64))
     content = Attachment(
         kind=request.kind,
         sha256=request.sha256,

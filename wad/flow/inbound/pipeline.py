@@ -20,7 +20,7 @@ import msgspec
 
 from wad.core.change import Change
 from wad.core.errors import BadInput, Damaged, WadError
-from wad.core.message import Message
+from wad.core.message import Message, arrival_text, noun
 from wad.core.spool_gap import Position, gap
 from wad.core.untrusted import LATEST_MS
 from wad.flow.event_bus import Bus
@@ -406,11 +406,9 @@ class Inbound:
         self._count_history(found, done.new)
         for message in done.new:
             self.update_newest(message.at_ms)
-            self._publish(
-                f"{'sent' if message.from_me else 'received'} a {message.content.kind}", message
-            )
+            self._publish(arrival_text(message), message)
         for message in done.changed:
-            self._publish(f"a {message.content.kind} changed", message)
+            self._publish(f"{noun(message.content.kind)} changed", message)
         self._on_recorded(list(done.new))
         if answers := [one for one in found if one.asked]:
             ids = {ident for one in found for ident in one.history or ()}
