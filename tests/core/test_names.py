@@ -70,6 +70,7 @@ def test_a_name_that_is_there_already_is_shown_escaped(name: str, shown: str) ->
 @given(st.text() | st.text(st.characters(categories=["C", "Z", "M"])) | st.text(min_size=90))
 @example("\u202e" * 10_000)
 @example("-\n-")
+@example("0\u0591\u0300\u0300\u0344")
 def test_a_shown_name_is_valid(name: str) -> None:
     """Whatever a card holds."""
     shown = shown_name(name)

@@ -37,12 +37,12 @@ from wad.store.sqlite.rows import THREAD_COLUMNS, thread_from
 from wad.store.sqlite.store import SqliteStore
 from wad.worker.message_secrets import MessageSecrets
 from wad.worker.translate.events import TRANSLATORS
-from wad.worker.translation import Keys, translated
+from wad.worker.translation import OpeningKeys, translated
 from wadctl.message_tables import line
 from wadctl.replies import decoded
 
 ACCOUNT = "acc-1"
-KEYS = Keys(sealed, MessageSecrets())
+KEYS = OpeningKeys(sealed, MessageSecrets())
 
 
 _PLAIN = settings(

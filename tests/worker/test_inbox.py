@@ -19,7 +19,7 @@ from wad.worker import inbox as module
 from wad.worker.inbox import Inbox
 from wad.worker.log_lines import message_key
 from wad.worker.message_secrets import MessageSecrets
-from wad.worker.translation import Keys
+from wad.worker.translation import OpeningKeys
 
 
 def a_message(ident: str, text: str = "hello", *, from_me: bool = False) -> bytes:
@@ -73,7 +73,7 @@ class Box:
         self.inbox = Inbox(
             self.spool,  # type: ignore[arg-type]
             SystemClock(),
-            keys=Keys(lambda raw: (), MessageSecrets()),
+            keys=OpeningKeys(lambda raw: (), MessageSecrets()),
             batch=batch,
             on_stored=self.stored.append,
             on_done=self.done.extend,

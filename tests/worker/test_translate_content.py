@@ -85,7 +85,7 @@ def kinds() -> list[tuple[Message, MessageKind, str]]:
         (Message(listMessage={}), K.UNKNOWN, ""),
         (Message(groupInviteMessage={"groupName": "Friends"}), K.UNKNOWN, "Friends"),
         (Message(eventMessage={"name": "Party"}), K.UNKNOWN, "Party"),
-        (Message(albumMessage={"expectedImageCount": 2}), K.UNKNOWN, ""),
+        (Message(albumMessage={"expectedImageCount": 2}), K.NOTICE, ""),
     ]
 
 

@@ -26,7 +26,7 @@ from wad.core.text import is_ident
 from wad.state.spool import Arrival
 from wad.worker.message_secrets import MessageSecrets
 from wad.worker.translate.events import TRANSLATORS, Untranslatable
-from wad.worker.translation import Keys, Translated, translated
+from wad.worker.translation import OpeningKeys, Translated, translated
 
 NOW = 1_769_000_001_234
 CUT = b"caf\xc3"
@@ -40,7 +40,7 @@ def sealed(raw: bytes) -> tuple[bytes, ...]:
 
 def taken(name: str, raw: bytes) -> Translated:
     """The rows of an event."""
-    return translated(name, raw, Keys(sealed, MessageSecrets()), NOW)
+    return translated(name, raw, OpeningKeys(sealed, MessageSecrets()), NOW)
 
 
 def a_jid(user: bytes, server: bytes) -> bytes:

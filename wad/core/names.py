@@ -57,6 +57,7 @@ def shown_name(name: str) -> str:
         return check_name(name)
     except BadInput:
         pass
+    name = _composed(name)  # composing may lengthen a text: some characters are composed as two
     parts: list[str] = []
     size = 0
     for at, char in enumerate(name):
@@ -68,6 +69,13 @@ def shown_name(name: str) -> str:
         size += len(part)
     text = "".join(parts).strip()
     return f"\\{text}" if text.startswith("-") else text or "\\"
+
+
+def _composed(name: str) -> str:
+    try:
+        return unicodedata.normalize("NFC", name)
+    except UnicodeError:
+        return name
 
 
 def escaped(text: str) -> str:

@@ -19,7 +19,7 @@ from wad.core.errors import StateUnwritable, Unavailable
 from wad.core.text import cut, repaired
 from wad.lib.clock import Clock
 from wad.state.spool import Arrival, Spool
-from wad.worker.translation import STORED_EVENTS, Keys, translated
+from wad.worker.translation import STORED_EVENTS, OpeningKeys, translated
 
 __all__ = ["STORED_EVENTS", "Inbox"]
 
@@ -53,7 +53,7 @@ class Inbox:
         spool: Spool,
         clock: Clock,
         *,
-        keys: Keys,
+        keys: OpeningKeys,
         batch: bool,
         on_stored: Callable[[int], None],
         on_done: Callable[[list[str]], None],

@@ -62,7 +62,7 @@ from wad.worker.protobuf import DecodeError
 from wad.worker.receipt_gate import ReceiptGate, keep_plaintexts
 from wad.worker.requests import RequestReader, serve
 from wad.worker.translate.base import exact, shown
-from wad.worker.translation import Keys
+from wad.worker.translation import OpeningKeys
 
 log = logging.getLogger("wad.worker")
 
@@ -102,7 +102,7 @@ class WorkerProcess:
         self._inbox = Inbox(
             spool,
             self._clock,
-            keys=Keys(lambda raw: self._library.read_vote(raw), secrets),
+            keys=OpeningKeys(lambda raw: self._library.read_vote(raw), secrets),
             batch=self._gate is not None,
             on_stored=link.report_spooled,
             on_done=_ignore if self._gate is None else self._gate.processed,

@@ -11,7 +11,7 @@ from wad.core.errors import EngineFailure
 from wad.engine.retranslation import REFUSED
 from wad.worker.confinement.rules import Needs, code_paths, confine
 from wad.worker.message_secrets import MessageSecrets
-from wad.worker.translation import STORED_EVENTS, Keys, translated
+from wad.worker.translation import STORED_EVENTS, OpeningKeys, translated
 
 
 def _cannot_decrypt(_raw: bytes) -> tuple[bytes, ...]:
@@ -28,7 +28,7 @@ def main() -> None:
     if name is None:
         sys.stderr.write(f"no translator for {sys.argv[1]!r}")
         sys.exit(REFUSED)
-    keys = Keys(_cannot_decrypt, MessageSecrets())
+    keys = OpeningKeys(_cannot_decrypt, MessageSecrets())
     found = translated(name, sys.stdin.buffer.read(), keys, int(time.time() * 1000))
     if reasons := [row.reason for row in found.rows if row.reason]:
         sys.stderr.write(reasons[0])

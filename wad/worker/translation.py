@@ -49,7 +49,7 @@ _ITEM_DEPTH: Final = 2  # Data.conversations.messages
 _REASON: Final = 300  # characters
 
 
-class Keys(NamedTuple):
+class OpeningKeys(NamedTuple):
     """What opens sealed votes and changes.
 
     `read_vote(raw)` returns what a Message event votes for, or raises EngineFailure (wad/worker/votes.py).
@@ -66,7 +66,7 @@ class Translated(NamedTuple):
     rows: tuple[Arrival, ...]
 
 
-def translated(name: str, raw: bytes, keys: Keys, received_ms: int) -> Translated:
+def translated(name: str, raw: bytes, keys: OpeningKeys, received_ms: int) -> Translated:
     """The rows for an event of the library, whatever its bytes are."""
     if name == _HISTORY:
         return Translated(HISTORY, _history_rows(raw, keys, received_ms))
@@ -92,7 +92,7 @@ def translated(name: str, raw: bytes, keys: Keys, received_ms: int) -> Translate
     return Translated(key, _refused_rows(name, raw, wa_id, reason, received_ms, found))
 
 
-def _opened(event: Event | None, raw: bytes, found: Any, keys: Keys) -> Event | None:
+def _opened(event: Event | None, raw: bytes, found: Any, keys: OpeningKeys) -> Event | None:
     """The event; a sealed vote or change is replaced by its content, if it can be opened."""
     if not isinstance(event, MessageReceived):
         return event
@@ -187,7 +187,7 @@ def _untranslated(name: str, raw: bytes, wa_id: str, reason: str, received_ms: i
 # --- history --------------------------------------------------------------------------------------
 
 
-def _history_rows(raw: bytes, keys: Keys, received_ms: int) -> tuple[Arrival, ...]:
+def _history_rows(raw: bytes, keys: OpeningKeys, received_ms: int) -> tuple[Arrival, ...]:
     kind = event_class(_HISTORY)
     rows: list[Arrival] = []
     try:

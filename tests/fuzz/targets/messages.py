@@ -21,7 +21,7 @@ from wad.core.plan import plan
 from wad.store.app_documents import message_fields
 from wad.worker.message_secrets import MessageSecrets
 from wad.worker.translate.events import TRANSLATORS
-from wad.worker.translation import Keys, translated
+from wad.worker.translation import OpeningKeys, translated
 from wadctl.message_tables import line
 from wadctl.replies import decoded
 
@@ -37,7 +37,7 @@ def _vote(_raw: bytes) -> tuple[bytes, ...]:
 def _attempt(name: str, raw: bytes) -> None:
     """Nothing is raised, nothing is lost: an untranslatable event is stored raw; a shown one can be displayed."""
     aliases: dict[str, str] = {}
-    for row in translated(name, raw, Keys(_vote, MessageSecrets()), _NOW).rows:
+    for row in translated(name, raw, OpeningKeys(_vote, MessageSecrets()), _NOW).rows:
         if row.event is None:
             assert row.raw or row.kind == "heard" or not raw
             continue
