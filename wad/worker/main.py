@@ -56,7 +56,7 @@ from wad.worker.inbox import STORED_EVENTS, Inbox
 from wad.worker.library import Library, blank, event_class, parse
 from wad.worker.link import DaemonSocket, Permission
 from wad.worker.log_lines import dropped_message
-from wad.worker.message_secrets import LIMIT, MessageSecret, MessageSecrets
+from wad.worker.message_secrets import MessageSecrets, known_secrets
 from wad.worker.patching import NotThisBuild
 from wad.worker.protobuf import DecodeError
 from wad.worker.receipt_gate import ReceiptGate, keep_plaintexts
@@ -409,22 +409,6 @@ def main() -> None:
         faults.end("the main thread", error)
 
 
-def _message_secrets(account_dir: AccountDir, spool: Spool) -> MessageSecrets:
-    """The newest secrets of the session's database, which this process must not open later."""
-    owner = session_db.identity(account_dir.session_db)
-    own = tuple(str(Jid.parse(one).bare()) for one in (owner.jid, owner.lid) if one)
-    found = MessageSecrets(partial(_stored_messages, spool), own)
-    for secret in session_db.newest_secrets(account_dir.session_db, LIMIT):
-        found.add(secret.wa_id, MessageSecret(secret.key, (secret.sender,)))
-    return found
-
-
-def _stored_messages(spool: Spool, wa_id: str) -> Iterator[Any]:
-    for raw in spool.raw_with_id(wa_id, "message"):
-        with suppress(DecodeError):
-            yield parse("Message", raw)
-
-
 def _work(
     given: argparse.Namespace,
     account_dir: AccountDir,
@@ -438,7 +422,7 @@ def _work(
         lock = lock_account(account_dir)  # held until the process is gone
         session_db.check(account_dir.session_db)
         spool = Spool.open(account_dir.spool_db)
-        secrets = _message_secrets(account_dir, spool)
+        secrets = known_secrets(account_dir, spool)
         worker = WorkerProcess(
             account_dir, given.media, given.account, given.device, link, spool, secrets
         )

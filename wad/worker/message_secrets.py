@@ -9,8 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
+from wad.core.jid import Jid
+from wad.engine import session_db
+from wad.state.account_dir import AccountDir
+from wad.state.spool import Spool
+from wad.worker.library import parse
+from wad.worker.protobuf import DecodeError
 from wad.worker.translate.base import address, ident_or_none, jid_or_none
 
 LIMIT: Final = 1000
@@ -103,3 +111,22 @@ def _secrets_of(event: Any) -> Iterator[tuple[str, MessageSecret]]:
         key = message.messageContextInfo.messageSecret
         if len(key) == _BYTES:
             yield wa_id, MessageSecret(key, authors)
+
+
+def known_secrets(account_dir: AccountDir, spool: Spool) -> MessageSecrets:
+    """The secrets of the session's database and of the spool; before the library opens the database.
+
+    Raises Damaged, Unavailable, EngineFailure.
+    """
+    owner = session_db.identity(account_dir.session_db)
+    own = tuple(str(Jid.parse(one).bare()) for one in (owner.jid, owner.lid) if one)
+    found = MessageSecrets(partial(_stored_messages, spool), own)
+    for secret in session_db.newest_secrets(account_dir.session_db, LIMIT):
+        found.add(secret.wa_id, MessageSecret(secret.key, (secret.sender,)))
+    return found
+
+
+def _stored_messages(spool: Spool, wa_id: str) -> Iterator[Any]:
+    for raw in spool.raw_with_id(wa_id, "message"):
+        with suppress(DecodeError):
+            yield parse("Message", raw)

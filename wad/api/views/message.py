@@ -111,8 +111,8 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     forwarded: bool
     view_once: bool
     expires_s: int
-    pinned_until_ms: int | None
-    kept: bool
+    pinned_until_ms: int | None = None
+    kept: bool = False
     media: MediaView | None
     link: LinkView | None
     location: LocationView | None
