@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from wad.core.errors import BadJid
 from wad.core.jid import Jid
 from wad.engine import session_db
 from wad.state.account_dir import AccountDir
@@ -119,11 +120,19 @@ def known_secrets(account_dir: AccountDir, spool: Spool) -> MessageSecrets:
     Raises Damaged, Unavailable, EngineFailure.
     """
     owner = session_db.identity(account_dir.session_db)
-    own = tuple(str(Jid.parse(one).bare()) for one in (owner.jid, owner.lid) if one)
+    own = tuple(_bare(one) for one in (owner.jid, owner.lid) if one)
     found = MessageSecrets(partial(_stored_messages, spool), own)
     for secret in session_db.newest_secrets(account_dir.session_db, LIMIT):
         found.add(secret.wa_id, MessageSecret(secret.key, (secret.sender,)))
     return found
+
+
+def _bare(text: str) -> str:
+    """An address without device; an invalid one, of a file that others may write, stays as it is and fits no seal."""
+    try:
+        return str(Jid.parse(text).bare())
+    except BadJid:
+        return text
 
 
 def _stored_messages(spool: Spool, wa_id: str) -> Iterator[Any]:
