@@ -105,7 +105,8 @@ def a_copy(size: int, text: str = "") -> Content:
 def test_the_newest_copy_of_a_file_counts() -> None:
     """By its author; the caption stays, through edits as well, and nothing of it is left after a revoke."""
     picture = msgspec.structs.replace(
-        TOLD, content=Content(MessageKind.IMAGE, "told", media=MediaContent("image/jpeg", size=1))
+        ORIGINAL,
+        content=Content(MessageKind.IMAGE, "hello", media=MediaContent("image/jpeg", size=1)),
     )
     edit = by(ANN, Content(MessageKind.EDIT, "new"), 8)
     found = amended(
@@ -116,7 +117,7 @@ def test_the_newest_copy_of_a_file_counts() -> None:
     )
     revoke = by(ANN, Content(MessageKind.REVOKE))
     assert amended(picture, [by(ANN, a_copy(3)), revoke]).content == Content(MessageKind.REVOKE)
-    assert amended(TOLD, [by(ANN, a_copy(3))]) == TOLD
+    assert amended(ORIGINAL, [by(ANN, a_copy(3))]) == ORIGINAL
 
 
 def test_the_newest_pin_and_keep_count() -> None:
@@ -125,21 +126,21 @@ def test_the_newest_pin_and_keep_count() -> None:
     unpin = by(ANN, Content(MessageKind.PIN), 6)
     keep = by(BOB, Content(MessageKind.KEEP, active=True), 5)
     undo = by("", Content(MessageKind.KEEP), 6)
-    found = amended(TOLD, [keep, pin])
+    found = amended(ORIGINAL, [keep, pin])
     assert (found.pinned_until_ms, found.kept) == (60_005, True)
-    assert amended(TOLD, [unpin, pin, undo, keep]) == TOLD
-    revoked = amended(TOLD, [pin, keep, by(ANN, Content(MessageKind.REVOKE))])
+    assert amended(ORIGINAL, [unpin, pin, undo, keep]) == ORIGINAL
+    revoked = amended(ORIGINAL, [pin, keep, by(ANN, Content(MessageKind.REVOKE))])
     assert (revoked.pinned_until_ms, revoked.kept) == (0, False)
 
 
 def test_an_edit_of_a_poll_brings_its_options() -> None:
     """An edit without options leaves them."""
     poll = msgspec.structs.replace(
-        TOLD, content=Content(MessageKind.POLL, "Tea?", poll=Poll("Tea?", ("yes",)))
+        ORIGINAL, content=Content(MessageKind.POLL, "Tea?", poll=Poll("Tea?", ("yes",)))
     )
     more = Poll("Tea?", ("yes", "no"))
     edit = by(ANN, Content(MessageKind.EDIT, "Tea?", poll=more))
     assert amended(poll, [edit]).content.poll == more
     plain = by(ANN, Content(MessageKind.EDIT, "Coffee?"))
     assert amended(poll, [plain]).content.poll == poll.content.poll
-    assert amended(TOLD, [edit]).content.poll is None
+    assert amended(ORIGINAL, [edit]).content.poll is None

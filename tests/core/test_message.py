@@ -142,7 +142,7 @@ def test_copies_may_arrive_in_any_order(a: Message, b: Message, c: Message) -> N
 def test_an_arrival_in_words() -> None:
     """What, who and where; a number as people write it, an article that fits, and nothing of the content."""
     bob, team = "15550000002@s.whatsapp.net", "120363000000000001@g.us"
-    photo = telling(Content(MessageKind.IMAGE, "secret"), sender=bob)
+    photo = copy_of(Content(MessageKind.IMAGE, "secret"), sender=bob)
     direct = msgspec.structs.replace(photo, chat=bob, push_name="Bob")
     assert arrival_text(direct) == "received an image from Bob (+15550000002)"
     group = msgspec.structs.replace(photo, chat=team, sender="77@lid")
