@@ -258,7 +258,7 @@ def test_the_console_runs_commands() -> None:
         "account 15550000001 shop", "peer 15550000002 Bob", "network down", "odd", "inbox Bob", "ledger",
     )  # fmt: skip
     assert answers[2] == "down"
-    assert "no command" in answers[3]["error"]
+    assert "unknown command" in answers[3]["error"]
     assert answers[4:] == [[], {}]
 
 
