@@ -25,6 +25,7 @@ from tests.contracts.world import (
     wa_id,
 )
 from wad.core.change import Change, PutAlias, PutChat
+from wad.core.content import Quote
 from wad.core.event import Content, MessageKind
 from wad.core.jid import ThreadId
 from wad.store.port import Store
@@ -50,6 +51,27 @@ class AliasContract(OneStore):
             ACC, [*arrival(1, GROUP, sender=ANN), *arrival(1, GROUP, sender=BOB)]
         )
         assert len(done.new) == 2
+
+    async def test_mentions_and_quotes_get_the_number(self, store: Store) -> None:
+        """Before and after it is known; a mention is also in the text, where only it is replaced."""
+        lid, user = str(ANN_LID), ANN_LID.user
+        content = Content(
+            MessageKind.TEXT,
+            f"@{user}, @{user}0 and @{BOB.user}",
+            mentions=(lid, str(BOB)),
+            quote=Quote(by=lid, text=f"@{user}"),
+        )
+        await store.record(ACC, arrival(1, GROUP, sender=BOB, content=content))
+        assert (await one_message(store, GROUP_THREAD)).content == content
+        await store.record(ACC, [ALIAS])
+        found = await one_message(store, GROUP_THREAD)
+        assert found.content.mentions == (str(ANN), str(BOB))
+        assert found.content.text == f"@{ANN.user}, @{user}0 and @{BOB.user}"
+        assert found.content.quote == Quote(by=str(ANN), text=f"@{user}")
+        assert await store.message(found.id) == found
+        await store.record(ACC, arrival(2, GROUP, sender=BOB, content=content))
+        found, _ = await store.messages(GROUP_THREAD, limit=9)
+        assert found.content.text == f"@{ANN.user}, @{user}0 and @{BOB.user}"
 
     async def test_a_chat_is_one_however_it_is_spelled(self, store: Store) -> None:
         """Read again after the chat's number became known, a message is not stored a second time."""

@@ -129,6 +129,16 @@ COPIES = st.builds(
     st.integers(0, 9),
     st.sampled_from(["", "s"]),
 )
+CALLS = st.builds(
+    copy_of,
+    st.builds(
+        Content,
+        st.just(MessageKind.CALL),
+        call=st.builds(
+            Call, st.sampled_from(CallOutcome), st.booleans(), st.booleans(), st.integers(0, 3)
+        ),
+    ),
+)
 
 
 @given(COPIES, COPIES, COPIES)
@@ -137,6 +147,16 @@ def test_copies_may_arrive_in_any_order(a: Message, b: Message, c: Message) -> N
     assert merged(a, b) == merged(b, a)
     assert merged(a, a) == a
     assert merged(a, merged(b, c)) == merged(merged(a, b), c)
+
+
+@given(CALLS, CALLS, CALLS)
+def test_reports_of_a_call_may_arrive_in_any_order(a: Message, b: Message, c: Message) -> None:
+    """What one of them says of video, group and duration stays; the most exact outcome counts."""
+    assert merged(a, b) == merged(b, a)
+    assert merged(a, merged(b, c)) == merged(merged(a, b), c)
+    calls = [one.content.call for one in (a, b, merged(a, b))]
+    first, second, both = (call for call in calls if call is not None)
+    assert (both.video, both.group) == (first.video or second.video, first.group or second.group)
 
 
 def test_an_arrival_in_words() -> None:

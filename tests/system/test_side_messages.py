@@ -14,8 +14,9 @@ import pytest
 
 from tests.system.systems import System, a_system
 from tests.whatsapp import pb, sealing
-from tests.whatsapp.contents import Target, with_secret
+from tests.whatsapp.contents import Target, extended_text, with_secret
 from tests.whatsapp.sealing import SealedEdit
+from tests.whatsapp.wire import node
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -195,3 +196,42 @@ async def test_notices_are_no_messages(system: System) -> None:
     found = await thread(system)
     assert (found["messages"], found["unread"], found["last_text"]) == (2, 2, "last")
     assert (await system.daemon.account("shop"))["inbound"]["untranslated"] == 0
+
+
+async def test_a_call_stays_what_it_was_when_it_ends(system: System) -> None:
+    """The end of a call does not repeat that it was a video or group call."""
+    offers = (
+        node("offer", node("audio", enc="opus", rate=16000), node("video", enc="vp8")),
+        node("offer_notice", media="video", type_="group"),
+    )
+    for offer in offers:
+        call = system.server.next_id()
+        system.bob._signal(system.account, call, offer)
+        await system.stored([call])
+        before = (await shown(system, call))["call"]
+        assert (before["outcome"], before["video"]) == ("offered", True)
+        system.bob.hang_up(system.account, call)
+        after = (await when(system, call, lambda m: m["call"]["outcome"] != "offered"))["call"]
+        assert after == {**before, "outcome": "missed"}
+
+
+async def test_mentions_and_quotes_name_numbers(system: System) -> None:
+    """In a group by LIDs a member mentions the account and others, and quotes Bob."""
+    bob, account = system.bob, system.account
+    carol = system.server.add_peer("15550000033", name="Carol")
+    for peer in (bob, carol):  # their numbers and LIDs are known
+        await system.stored([await peer.send_text(account, "hi")])
+    group = system.server.add_group("Team", carol, bob, account)
+    first = await bob.send_text(group, "who takes this?")
+    await system.stored([first])
+    text = f"@{account.lid.user} or @{bob.lid.user}?"
+    answer = extended_text(
+        text, quoting=carol.target(group, first, bob), quoted={1: "who takes this?"},
+        mentions=[account.lid, bob.lid],
+    )  # fmt: skip
+    ident = await carol.send(group, answer)
+    await system.stored([ident])
+    found = await shown(system, ident)
+    assert found["mentions"] == [str(account.pn), str(bob.pn)]
+    assert found["text"] == f"@{account.pn.user} or @{bob.pn.user}?"
+    assert found["reply_to"]["sender"] == str(bob.pn)

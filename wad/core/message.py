@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from wad.core.content import PLACEHOLDERS, CallOutcome, Content, MessageKind
+from wad.core.content import PLACEHOLDERS, Call, CallOutcome, Content, MessageKind
 from wad.core.event import ReceiptMark
 from wad.core.jid import PN_SERVER
 
@@ -211,7 +211,7 @@ def merged(known: Message, again: Message) -> Message:
     )
     return msgspec.structs.replace(
         known,
-        content=better.content,
+        content=_with_call_of(better.content, other.content),
         at_ms=min(filter(None, (known.at_ms, again.at_ms)), default=0),
         seen=min(known.seen, again.seen),
         sender=better.sender or other.sender,
@@ -221,6 +221,25 @@ def merged(known: Message, again: Message) -> Message:
     )
 
 
+def _with_call_of(content: Content, other: Content) -> Content:
+    """The content; if both copies are of a call, with what either knows: the end of a call does not repeat its kind."""
+    if content.call is None or other.call is None:
+        return content
+    call = Call(
+        content.call.outcome,
+        content.call.video or other.call.video,
+        content.call.group or other.call.group,
+        max(content.call.seconds, other.call.seconds),
+    )
+    return msgspec.structs.replace(content, call=call)
+
+
+_CALLS: Final = (
+    CallOutcome.OFFERED, CallOutcome.ENDED, CallOutcome.ACCEPTED, CallOutcome.REJECTED, CallOutcome.MISSED,
+)  # fmt: skip
+"""Outcomes of a call; of two for one call the later in this list is the more exact."""
+
+
 def _completeness(message: Message) -> int:
     """How complete a copy's content is."""
     content = message.content
@@ -228,4 +247,4 @@ def _completeness(message: Message) -> int:
         return 0 if content.kind is MessageKind.LOST else 1
     if content.kind is MessageKind.UNKNOWN:
         return 2
-    return 3 if content.call is not None and content.call.outcome is CallOutcome.OFFERED else 4
+    return 3 if content.call is None else 3 + _CALLS.index(content.call.outcome)

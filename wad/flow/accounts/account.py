@@ -77,8 +77,9 @@ class Account:
         )  # fmt: skip
         self.inbound, self.quarantine = self.files.inbound, self.files.quarantine
         identity = AccountIdentity(
-            self.keeper, self._notices, owner_of=owner_of, on_changed=unpublished.set
-        )
+            self.keeper, self._notices, owner_of=owner_of, on_changed=unpublished.set,
+            on_addresses=self.inbound.note_own_addresses,
+        )  # fmt: skip
         self._worker = AccountWorker(
             account_dir, around, self._state, self._slot, self.files, wake=wake, on_identity=identity.reported
         )  # fmt: skip

@@ -18,8 +18,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from wad.core.change import Change
+from wad.core.change import Change, PutAlias
 from wad.core.errors import BadInput, Damaged, WadError
+from wad.core.jid import Jid
 from wad.core.message import Message, arrival_text, noun
 from wad.core.spool_gap import Position, gap
 from wad.core.untrusted import LATEST_MS
@@ -129,6 +130,8 @@ class Inbound:
         self._pruned_at = clock.monotonic()
         self._loop: Loop | None = None
         self._noted = (0, "")
+        self._own: PutAlias | None = None
+        """Both addresses of the account, until they are recorded."""
         self._begun: tuple[tuple[int, int] | None, Recorded] = (None, _NOTHING)
         """The row that was recorded in parts, and the part of the result that was not reported yet."""
         self.backlog = 0
@@ -146,6 +149,11 @@ class Inbound:
 
     def wake(self) -> None:
         """Call it when the spool has new rows."""
+        self._news.set()
+
+    def note_own_addresses(self, lid: Jid, pn: Jid) -> None:
+        """Call it when the account's own addresses are known: others mention and quote it by LID."""
+        self._own = PutAlias(str(lid), str(pn))
         self._news.set()
 
     async def run(self, loop: Loop) -> None:
@@ -232,6 +240,7 @@ class Inbound:
     async def _record_batch(self) -> bool:
         """Record the next rows; returns whether there are more."""
         spool = await self._opened()
+        await self._record_own_addresses()
         found, waiting, self._replaced = await _files().run(self._next, spool)
         self.backlog, self.oldest_ms = waiting.rows, waiting.oldest_ms
         if not found:
@@ -241,6 +250,17 @@ class Inbound:
         if not self.backlog:
             self.oldest_ms = None
         return self.backlog > 0
+
+    async def _record_own_addresses(self) -> None:
+        assert self._aliases is not None
+        own, self._own = self._own, None
+        if own is not None and self._aliases.get(own.lid) != own.pn:
+            try:
+                await self._store.record(self._account, [own])
+            except BaseException:
+                self._own = self._own or own
+                raise
+            self._aliases[own.lid] = own.pn
 
     def _next(self, spool: Spool) -> tuple[list[Planned], SpoolBacklog, bool]:
         """The next rows, the backlog including them, and whether the file was replaced.

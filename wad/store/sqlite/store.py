@@ -45,6 +45,7 @@ from wad.store.port import (
     Totals,
 )
 from wad.store.sqlite import history
+from wad.store.sqlite.addresses import with_numbers
 from wad.store.sqlite.aliases import put_alias
 from wad.store.sqlite.messages import insert_entry, put_message
 from wad.store.sqlite.outbox import load_entry, put_mark, receive_amendment, settle_entry
@@ -260,7 +261,7 @@ class SqliteStore:
                     if found and size > PAGE_BYTES:
                         break
                     found.append(message_from(row))
-            return found
+            return [with_numbers(db, message) for message in found]
 
         return await self._read(work)
 
@@ -269,7 +270,7 @@ class SqliteStore:
 
         def work(db: sqlite3.Connection) -> Message | None:
             row = row_by_id(db, ident)
-            return None if row is None else row.present
+            return None if row is None else with_numbers(db, row.present)
 
         return await self._read(work)
 
