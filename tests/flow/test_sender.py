@@ -435,7 +435,7 @@ async def test_after_any_error_every_message_ends_and_none_is_sent_twice(
             for number in range(8)
             for to in (BOB, ANN, EVE)
         ]
-        await until(lambda: len(world.worker(account).sent) > 3 or seed, "some", timeout=TIMEOUT)
+        await until(lambda: world.worker(account).sent or seed, "some", timeout=TIMEOUT)
         healthy = True
         world.outbound.wake(account.id)
         for entry in entries:
