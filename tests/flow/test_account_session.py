@@ -230,7 +230,10 @@ async def test_a_removal_waits_for_a_move(tmp_path: Path, monkeypatch: pytest.Mo
         finishing = asyncio.create_task(moving.finish_export(account))
         await asyncio.to_thread(move.begun.wait, TIMEOUT)
         removing = asyncio.create_task(world.accounts.remove(account.id))
-        await until(lambda: account.is_being_removed, "its removal")
+        await until(
+            lambda: all(loop.account != account.id for loop in world.loops.running),
+            "the end of its loops, after which its directory is renamed",
+        )
         move.go.set()
         path = await removing
         await asyncio.gather(finishing, return_exceptions=True)
