@@ -31,10 +31,11 @@ from tests.contracts.world import (
 )
 from wad.core.change import Change
 from wad.core.content import PLACEHOLDERS
-from wad.core.event import Content, MessageKind
+from wad.core.event import Content, MessageKind, MessageReceived
 from wad.core.jid import ThreadId
 from wad.core.message import MessageVersion
 from wad.core.outbox import Sent
+from wad.core.plan import plan
 from wad.store.port import Store
 
 GROUP_THREAD = str(ThreadId.make(ACC, GROUP))
@@ -192,6 +193,20 @@ class AmendmentContract(OneStore):
         thread = await one_thread(store)
         assert (thread.messages, thread.unread, thread.last_text) == (1, 1, "text 1")
         assert thread.name == "Ann"
+
+    @pytest.mark.parametrize("placeholder_first", [True, False])
+    async def test_a_placeholder_of_a_notice_is_deleted(
+        self, store: Store, placeholder_first: bool
+    ) -> None:
+        """For example the header of an album, which could not be decrypted at first."""
+        header = MessageReceived(wa_id(2), ANN, ANN, NOON, Content(MessageKind.NOTICE))
+        holder = arrival(2, content=Content(MessageKind.UNDECRYPTABLE))
+        found = plan(ACC, header, {})
+        await store.record(ACC, arrival(1))
+        for changes in (holder, found) if placeholder_first else (found, holder):
+            await store.record(ACC, changes)
+        thread = await one_thread(store)
+        assert (thread.messages, thread.unread, thread.last_text) == (1, 1, "text 1")
 
     async def test_a_placeholder_of_a_replaced_reaction_is_not_a_message(
         self, store: Store

@@ -96,7 +96,7 @@ def _amendments(draw: st.DrawFn) -> Event:
     """An amendment of one of the messages."""
     chat, chat_alt = draw(_spellings(draw(st.sampled_from([ANN, GROUP]))))
     sender, sender_alt = draw(_spellings(draw(st.sampled_from([ANN, ME, BOB]))))
-    kind = draw(st.sampled_from(sorted(AMENDING)))
+    kind = draw(st.sampled_from([*sorted(AMENDING), MessageKind.NOTICE]))
     content = Content(
         kind,
         draw(st.sampled_from(["", "a", "b"])),

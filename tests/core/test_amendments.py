@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from wad.core.amendments import amended
 from wad.core.change import PutAmendment
-from wad.core.content import AMENDING, Content, LinkPreview, MediaContent, MessageKind, Poll, Vote
+from wad.core.content import (
+    AMENDING,
+    LONGEST_PIN,
+    Content,
+    LinkPreview,
+    MediaContent,
+    MessageKind,
+    Poll,
+    Vote,
+)
 from wad.core.message import Message, MessageStatus
 
 ANN, BOB = "40700000001@s.whatsapp.net", "40700000002@s.whatsapp.net"
@@ -16,6 +25,10 @@ ORIGINAL = Message(
     id="M", account="a", thread="t", chat="1-2@g.us", sender=ANN, from_me=False, at_ms=5,
     content=Content(MessageKind.TEXT, "hello"), status=MessageStatus.DELIVERED, wa_id="W",
 )  # fmt: skip
+
+PICTURE = msgspec.structs.replace(
+    ORIGINAL, content=Content(MessageKind.IMAGE, "hello", media=MediaContent("image/jpeg", size=1))
+)
 
 
 def by(party: str, content: Content, at_ms: int = 9, wa_id: str = "A") -> PutAmendment:
@@ -32,6 +45,10 @@ AMENDMENTS = st.lists(
             st.sampled_from(sorted(AMENDING)),
             st.sampled_from(["", "x", "y"]),
             by_admin=st.booleans(),
+            active=st.booleans(),
+            expires_s=st.integers(1, 2),
+            mentions=st.sampled_from([(), (ANN,)]),
+            media=st.sampled_from([None, MediaContent("image/jpeg"), MediaContent("image/png")]),
         ),
         st.integers(1, 4),
         st.sampled_from("AB"),
@@ -42,8 +59,10 @@ AMENDMENTS = st.lists(
 
 @given(AMENDMENTS, st.data())
 def test_order_does_not_matter(found: list[PutAmendment], data: st.DataObject) -> None:
-    """The result depends only on the set of amendments."""
-    assert amended(ORIGINAL, data.draw(st.permutations(found))) == amended(ORIGINAL, found)
+    """The result depends only on the set of amendments, also if a sender uses an id and a time twice."""
+    shuffled = data.draw(st.permutations(found))
+    for original in (ORIGINAL, PICTURE):
+        assert amended(original, shuffled) == amended(original, found)
 
 
 @given(AMENDMENTS)
@@ -131,6 +150,12 @@ def test_the_newest_pin_and_keep_count() -> None:
     assert amended(ORIGINAL, [unpin, pin, undo, keep]) == ORIGINAL
     revoked = amended(ORIGINAL, [pin, keep, by(ANN, Content(MessageKind.REVOKE))])
     assert (revoked.pinned_until_ms, revoked.kept) == (0, False)
+
+
+def test_a_pin_ends() -> None:
+    """However long its sender says it lasts: the end fits into every format."""
+    pin = by(BOB, Content(MessageKind.PIN, active=True, expires_s=1 << 63), 5)
+    assert amended(ORIGINAL, [pin]).pinned_until_ms == 5 + LONGEST_PIN * 1000
 
 
 def test_an_edit_of_a_poll_brings_its_options() -> None:

@@ -231,6 +231,30 @@ def test_an_amendment_is_not_a_message(kind: MessageKind) -> None:
     assert plan(ACC, event, ALIASES) == [PutAlias(str(ANN_LID), str(ANN)), expected]
 
 
+@pytest.mark.parametrize("kind", [MessageKind.PIN, MessageKind.KEEP])
+def test_a_pin_is_not_dated_in_the_future(kind: MessageKind) -> None:
+    """The newest counts, whoever sent it: the sender's clock orders them within the server's second only."""
+
+    def at_ms(told_ms: int) -> int:
+        content = Content(kind, target="T", told_ms=told_ms)
+        (change,) = plan(ACC, MessageReceived("ID", ANN, ANN, NOON, content), {})
+        assert isinstance(change, PutAmendment)
+        return change.at_ms
+
+    assert [at_ms(NOON + told) for told in (-5, 5, 999, 1000, NOON)] == [
+        NOON - 5, NOON + 5, NOON + 999, NOON + 999, NOON + 999,
+    ]  # fmt: skip
+    assert at_ms(0) == NOON
+
+
+def test_a_notice_changes_no_message() -> None:
+    """Its id is stored, since a placeholder with it is not a message either."""
+    content = Content(MessageKind.NOTICE, target="T", detail="a sealed change", told_ms=7)
+    thread = str(ThreadId.make(ACC, ANN))
+    expected = PutAmendment(thread, "ID", "ID", str(ANN), False, NOON, Content(MessageKind.NOTICE))
+    assert plan(ACC, MessageReceived("ID", ANN, ANN, NOON, content), {}) == [expected]
+
+
 def test_our_own_amendment_has_no_author() -> None:
     """Which of our addresses made it depends on the source."""
     content = Content(MessageKind.REACTION, "+", target="T")

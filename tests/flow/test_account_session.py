@@ -14,6 +14,8 @@ import pytest
 from tests.flow.test_importing import HERE, brought
 from tests.support.small_world import World, a_world
 from tests.support.waiting import TIMEOUT, until
+from wad.core import connection
+from wad.core.errors import Conflict
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.moving import Moving
 from wad.state.account_dir import AccountDir, AccountDirs
@@ -160,7 +162,7 @@ async def test_no_worker_starts_on_a_file_that_is_being_moved(
 async def test_a_cancelled_import_into_an_account_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its caller disconnects while the file is moved: the account has the session, and its card says so."""
+    """Its caller disconnects while the file is moved: the account has the session, its card says so, and it runs."""
     async with a_world(tmp_path) as world, world.leading():
         account = await world.accounts.add("Front", ident="account_prod_1")
         await account.stop()
@@ -175,8 +177,38 @@ async def test_a_cancelled_import_into_an_account_is_whole(
         assert account.card.enabled
         assert account.account_dir.has_session()
         assert not (world.account_dirs.root / ".incoming").exists()
-        await account.start()
         await until(lambda: account.status.state == "connected", "connected")
+
+
+async def test_a_cancelled_end_of_an_export_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller disconnects while the file is moved: the account shows that its session was exported."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await account.stop()
+        moving = Moving(world.accounts, os.urandom)
+        await moving.export(account, SECRET)
+        move = SlowMove(monkeypatch, "set_aside")
+        finishing = asyncio.create_task(moving.finish_export(account))
+        await asyncio.to_thread(move.begun.wait, TIMEOUT)
+        finishing.cancel()
+        move.go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await finishing
+        assert account.status.state == "elsewhere"
+
+
+async def test_no_session_is_taken_between_two_workers_of_a_pairing(tmp_path: Path) -> None:
+    """The next worker may start while the file is moved."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.accounts.add("Front", ident="account_prod_1")
+        await account.pair()
+        await until(lambda: account.worker is not None, "a worker")
+        account.handle(connection.QrOver())
+        await until(lambda: account.worker is None or account.status.worker, "its end")
+        with pytest.raises(Conflict, match="is being paired"):
+            await account.check_unpaired()
 
 
 @pytest.mark.parametrize("order", ["create", "restore"])

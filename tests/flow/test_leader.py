@@ -187,6 +187,31 @@ async def test_an_acquire_that_is_answered_late_begins_a_term(
         assert leaderships.epochs == [1]
 
 
+async def test_an_acquire_that_is_answered_late_may_be_overtaken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another instance acquired before the answer: this one holds nothing, and an operator can take the lease."""
+    shared, leaderships, clock = Shared(), Leaderships(), SystemClock()
+    write = shared.write
+
+    async def late(record: Record, expected: str | None) -> str:
+        version = await write(record, expected)
+        if expected is None:
+            begun = clock.monotonic()
+            await until(lambda: clock.monotonic() - begun > TERMS.ttl, "the end of the right")
+            await write(Record(holder="two", nonce="two", epoch=2, ttl=3600), version)
+        return version
+
+    monkeypatch.setattr(shared, "write", late)
+    leader = a_leader(shared, "one")
+    async with running(leader, leaderships):
+        await until(lambda: leader.holder == "two", "the other holder")
+        assert leader.epoch is None
+        leader.take("root", force=True)
+        await until(lambda: leaderships.acting, "the leadership")
+        assert leaderships.epochs == [3]
+
+
 async def test_a_term_that_cannot_begin_leaves_it_passive_and_is_retried() -> None:
     """The store is unavailable just then: no crash, the reason is reported, the record is free for others meanwhile."""
     shared, leaderships, away = Shared(), Leaderships(), asyncio.Event()

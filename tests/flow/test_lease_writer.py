@@ -134,6 +134,24 @@ async def test_an_order_during_an_acquire_releases(way: str, lost: bool) -> None
     await asyncio.wait([task])
 
 
+@pytest.mark.parametrize("way", ["requests", "answers"])
+async def test_an_order_during_a_takeover_releases(way: str) -> None:
+    """The record still names the holder whose lease is over."""
+    shared, leaderships = Distant(), Leaderships()
+    shared.record = Record(holder="two", nonce="two", epoch=1, ttl=0)
+    gate: asyncio.Event = getattr(shared, way)
+    gate.clear()
+    leader = with_long_terms(shared)
+    task = asyncio.create_task(leader.run(leaderships.lead))
+    await until(lambda: shared.under_way or shared.served, "the acquire")
+    leader.let_go("root", 3600)
+    gate.set()
+    await until(lambda: shared.holder == "" and "tries again" in leader.reason, "the release")
+    task.cancel()
+    await asyncio.wait([task])
+    assert not leaderships.epochs
+
+
 async def test_an_end_after_a_lost_answer_releases() -> None:
     """The last renewal was written, and its answer never arrived."""
     shared, leaderships = Distant(), Leaderships()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -47,7 +48,19 @@ async def test_a_cancelled_caller_ends_after_the_work() -> None:
 
 
 async def test_an_error_of_the_work_is_raised() -> None:
-    """Also to a caller that was cancelled: it is not lost."""
+    """To a caller that was not cancelled."""
+
+    async def work() -> None:
+        raise ValueError("a fault")
+
+    with pytest.raises(ValueError, match="a fault"):
+        await uncancellable(work())
+
+
+async def test_a_cancelled_caller_that_handles_errors_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An error of the work does not hide the cancellation; it is logged."""
     begun, go = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -55,9 +68,14 @@ async def test_an_error_of_the_work_is_raised() -> None:
         await go.wait()
         raise ValueError("a fault")
 
-    task = asyncio.create_task(uncancellable(work()))
+    async def caller() -> None:
+        with suppress(ValueError):
+            await uncancellable(work())
+
+    task = asyncio.create_task(caller())
     await begun.wait()
     task.cancel()
     go.set()
-    with pytest.raises(ValueError, match="a fault"):
+    with pytest.raises(asyncio.CancelledError):
         await task
+    assert "a fault" in caplog.text

@@ -390,6 +390,16 @@ def test_a_fact_of_another_machine_has_possible_numbers(fact: Fact) -> None:
                 read_document(fact_document(forged))
 
 
+@pytest.mark.parametrize("name", ["told_ms", "expires_s"])
+def test_a_pin_of_another_machine_has_possible_numbers(name: str) -> None:
+    """Those in its content as well: its end is computed from them."""
+    for value in (-1, (1 << 63) - 1):
+        content = msgspec.structs.replace(Content(MessageKind.PIN), **{name: value})
+        pin = PutAmendment(THREAD, "3EB0", "3EB1", CHAT, from_me=False, at_ms=8, content=content)
+        with pytest.raises(InvalidData, match="out of range"):
+            read_document(fact_document(pin))
+
+
 def test_an_entry_of_another_machine_is_read() -> None:
     document = Snapshot("outbox/e1", True, entry_fields(an_entry()))
     found = read_document(document)

@@ -15,10 +15,11 @@ from typing import Final
 import msgspec
 
 from wad.core.change import PutAmendment
-from wad.core.content import Content, MessageKind, Vote
+from wad.core.content import LONGEST_PIN, Content, MessageKind, Vote
 from wad.core.jid import Jid, JidKind
 from wad.core.message import Ballot, Message, MessageVersion, Reaction
 
+_pack: Final = msgspec.msgpack.Encoder().encode
 VERSIONS_LIMIT: Final = 50
 """How many earlier versions of a message are shown."""
 
@@ -71,7 +72,7 @@ def _with_best_media(original: Message, updates: list[PutAmendment]) -> Content:
 def _pinned_until(pins: list[PutAmendment]) -> int:
     if not pins or not pins[-1].content.active:
         return 0
-    return pins[-1].at_ms + pins[-1].content.expires_s * 1000
+    return pins[-1].at_ms + min(pins[-1].content.expires_s, LONGEST_PIN) * 1000
 
 
 def _bounded(versions: list[MessageVersion]) -> tuple[MessageVersion, ...]:
@@ -81,9 +82,11 @@ def _bounded(versions: list[MessageVersion]) -> tuple[MessageVersion, ...]:
     return (versions[0], *versions[1 - VERSIONS_LIMIT :])
 
 
-def _order(amendment: PutAmendment) -> tuple[int, str, str, tuple[str, str]]:
+def _order(amendment: PutAmendment) -> tuple[int, str, str, tuple[str, str, bytes]]:
     said = amendment.content
-    return amendment.at_ms, amendment.wa_id, amendment.by, (said.text, repr(said.vote))
+    # A sender may send two different ones with the same id and time: their contents order them.
+    by_content = said.text, repr(said.vote), _pack(said)
+    return amendment.at_ms, amendment.wa_id, amendment.by, by_content
 
 
 def _of(found: list[PutAmendment], kind: MessageKind) -> list[PutAmendment]:

@@ -13,6 +13,7 @@ import msgspec
 
 THUMBNAIL_LIMIT: Final = 64 << 10  # bytes; a larger one is omitted
 VCARD_LIMIT: Final = 64 << 10  # characters; a longer one is cut
+LONGEST_PIN: Final = 366 * 86_400  # seconds; a longer pin is shortened
 
 
 class MessageKind(StrEnum):
@@ -20,7 +21,7 @@ class MessageKind(StrEnum):
 
     `undecryptable` and `lost` are placeholders for a message, and are replaced if the message arrives later.  A
     `media_update` is a better copy of another message's file.  A `notice` is shown nowhere and counts nowhere: only its
-    bytes are stored, for as long as the spool keeps them.
+    id is stored, and its bytes for as long as the spool keeps them.
     """
 
     TEXT = "text"

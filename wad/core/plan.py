@@ -7,10 +7,12 @@ to the same store.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import assert_never
+from typing import Final, assert_never
+
+import msgspec
 
 from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
-from wad.core.content import AMENDING, MessageKind
+from wad.core.content import AMENDING, Content, MessageKind
 from wad.core.event import (
     AliasReceived,
     ChatReceived,
@@ -24,6 +26,9 @@ from wad.core.event import (
 from wad.core.identity import Aliases, canonical, document_id, fingerprint, stable_key
 from wad.core.jid import Jid, JidKind, ThreadId
 from wad.core.message import Message, MessageStatus
+
+_SHARED: Final = frozenset({MessageKind.PIN, MessageKind.KEEP})
+"""Amendments of which the newest counts, whoever sent it."""
 
 
 def plan(account: str, event: Event, aliases: Aliases, seen: int = 0) -> list[Change]:
@@ -75,7 +80,7 @@ def _message(account: str, event: MessageReceived, aliases: Aliases, seen: int) 
     if event.content.kind in AMENDING and event.content.target:
         return [*alias_changes, _amendment(account, event, chat, by)]
     if event.content.kind is MessageKind.NOTICE:
-        return [*alias_changes]
+        return [*alias_changes, _notice(account, event, chat, by)]
     participant = None if chat.is_person else by
     key = stable_key(account, chat, event.id, event.from_me, participant)
     message = Message(
@@ -104,8 +109,29 @@ def _amendment(account: str, event: MessageReceived, chat: Jid, by: Jid | None) 
         wa_id=event.id,
         by="" if event.from_me else str(by or ""),
         from_me=event.from_me,
-        at_ms=event.content.told_ms or event.at_ms,
+        at_ms=_time_of_amendment(event),
         content=event.content,
+    )
+
+
+def _time_of_amendment(event: MessageReceived) -> int:
+    """The time that the sender gave; of a pin or keep, nothing after the server's second.
+
+    The newest pin counts, whoever set it: one that is dated in the future would win over those of all others.
+    """
+    told_ms, at_ms = event.content.told_ms, event.at_ms
+    if event.content.kind in _SHARED and told_ms and at_ms:
+        return min(told_ms, at_ms + 999)
+    return told_ms or at_ms
+
+
+def _notice(account: str, event: MessageReceived, chat: Jid, by: Jid | None) -> PutAmendment:
+    """An amendment without effect: the id is stored, so that a placeholder with it is not shown as a message."""
+    return msgspec.structs.replace(
+        _amendment(account, event, chat, by),
+        target=event.id,
+        at_ms=event.at_ms,
+        content=Content(MessageKind.NOTICE),
     )
 
 

@@ -44,8 +44,7 @@ class Inbox:
     `keys` opens sealed votes and changes.  All callbacks run on the writing thread: `on_stored(seq)` when there are new
     rows, `on_done(names)` with the key of each processed event, in order, `on_held(why)` while the disk refuses and
     with an empty text when it no longer does, `on_failed(error)` for any other error, after which nothing more is
-    written.  `pause(seconds)` delays the writing
-    thread, so that a burst is committed together.
+    written.  `pause(seconds)` delays the writing thread, so that a burst is committed together.
     """
 
     def __init__(

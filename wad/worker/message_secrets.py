@@ -92,13 +92,17 @@ class MessageSecrets:
         """Remember the secret of a message that this account sent."""
         self.add(wa_id, MessageSecret(key, tuple(dict.fromkeys((me, *self.own)))))
 
-    def find(self, wa_id: str) -> tuple[MessageSecret, ...]:
-        """The secrets of the messages with this id."""
+    def find(self, wa_id: str) -> Iterator[MessageSecret]:
+        """The secrets of the messages with this id.
+
+        Those in memory first, and then those in the spool: a stranger who sends an old id again must not hide its
+        first secret.
+        """
         with self._lock:
             known = self._known.get(wa_id, ())
-        if known:
-            return known
-        return tuple(secret for event in self._stored(wa_id) for _, secret in _secrets_of(event))
+        yield from known
+        for event in self._stored(wa_id):
+            yield from (secret for _, secret in _secrets_of(event) if secret not in known)
 
 
 def _secrets_of(event: Any) -> Iterator[tuple[str, MessageSecret]]:

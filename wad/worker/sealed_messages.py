@@ -153,8 +153,9 @@ def _opened(
     """The plaintext, if one of the combinations fits."""
     tried = _combinations(sealed, _distinct((*secret.authors, *authors)), editors)
     for author, editor, label in tried:
-        info = f"{target}{author}{editor}{label}".encode()
-        bound = f"{target}\0{editor}".encode() if sealed.bound else None
+        # An address in the session's file may be invalid: it fits no seal.
+        info = f"{target}{author}{editor}{label}".encode(errors="replace")
+        bound = f"{target}\0{editor}".encode(errors="replace") if sealed.bound else None
         plain = _decrypted(secret.key, info, sealed, bound)
         if plain is not None:
             return plain

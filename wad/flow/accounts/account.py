@@ -31,6 +31,7 @@ from wad.flow.accounts.surroundings import Surroundings
 from wad.flow.accounts.worker_slot import WorkerSlot
 from wad.flow.inbound.pipeline import HistoryAnswer
 from wad.flow.inbound.recent import Recent
+from wad.lib.cancellation import uncancellable
 from wad.lib.loops import Loop
 from wad.state.account_dir import AccountDir
 from wad.state.card import AccountCard, ReadCard
@@ -270,7 +271,13 @@ class Account:
         await self._pairing.check_unpaired()
 
     async def take_session(self, file: Path) -> None:
-        """Run with this session from now on; its file is moved to the account.  Raises as above, StateUnwritable."""
+        """Run with this session from now on; its file is moved to the account.  Raises as above, StateUnwritable.
+
+        Completely or not at all, even if the caller is cancelled.
+        """
+        await uncancellable(self._take_session(file))
+
+    async def _take_session(self, file: Path) -> None:
         await self._pairing.take_session(file)
         await self.begin()
 

@@ -11,7 +11,6 @@ from wad.flow.accounts.account_state import AccountState
 from wad.flow.accounts.card_keeper import CardKeeper
 from wad.flow.accounts.surroundings import Surroundings
 from wad.flow.accounts.worker_slot import WorkerSlot
-from wad.lib.cancellation import uncancellable
 
 
 class AccountPairing:
@@ -59,18 +58,18 @@ class AccountPairing:
                 f"account {self._account} has a session already ({self._state.status.state})",
                 hint="use another --id for another account, or remove this one (restorable): wadctl account remove",
             )
-        if self._slot.worker is not None or self._state.status.worker:
+        status = self._state.status
+        if not self._slot.is_empty or status.worker or status.retry_at is not None:
             raise Conflict(
                 f"account {self._account} is being paired",
                 hint=f"stop it first: wadctl account stop {self._account}",
             )
 
     async def take_session(self, file: Path) -> None:
-        """Move a session file to the account, which should run from now on.  Raises as above, StateUnwritable."""
-        # Whole, even if the caller is cancelled: a session is of no use with a card that says otherwise.
-        await uncancellable(self._take_session(file))
+        """Move a session file to the account, which should run from now on.  Raises as above, StateUnwritable.
 
-    async def _take_session(self, file: Path) -> None:
+        Not to be cancelled: a session is of no use with a card that says otherwise.
+        """
         async with self._session.lock:
             await self.check_unpaired()
             await self._session.take(file)

@@ -76,10 +76,7 @@ class Moving:
                 f"the session of {account.id} was not exported since wad started",
                 hint=f"wadctl session export {account.id}",
             )
-        old = await uncancellable(_set_exported_aside(account, exported))
-        if account.status.state is not State.PASSIVE:
-            await account.begin()
-        return old.name
+        return (await uncancellable(_finished_export(account, exported))).name
 
     # --- import -----------------------------------------------------------------------------------
 
@@ -147,6 +144,14 @@ def _checked(card: AccountCard) -> AccountCard:
         phone=f"+{phone_digits(card.phone)}" if card.phone else "",
         push_name=cut(repaired(card.push_name), LONGEST),
     )
+
+
+async def _finished_export(account: Account, digest: bytes) -> Path:
+    """Set the exported session aside, and let the account show that; returns the new path."""
+    old = await _set_exported_aside(account, digest)
+    if account.status.state is not State.PASSIVE:
+        await account.begin()
+    return old
 
 
 async def _set_exported_aside(account: Account, digest: bytes) -> Path:

@@ -61,6 +61,7 @@ class Leader:
         self._seen: Seen | None = None
         self._holder = ""
         self._leading = False
+        self._acquiring = False
         self._forced = ""
         self._abstain_until = 0.0
         self._why_not = ""
@@ -130,7 +131,8 @@ class Leader:
 
         An acquire that is under way is released as soon as it has an answer.
         """
-        if self._held is None and not self._forced and self._holder not in ("", self._name):
+        ours = self._held is not None or self._acquiring or self._forced
+        if not ours and self._holder not in ("", self._name):
             raise Conflict(f"this instance does not hold the lease: {self.reason}")
         self._forced = ""
         self._end = f"released by order of {by}"
@@ -206,7 +208,7 @@ class Leader:
             self.reason, pause = decision.reason, decision.again_in
             if decision.act is Act.ACQUIRE:
                 if not self._abstaining():
-                    self._end = ""
+                    self._end, self._acquiring = "", True
                     held = await self._acquire(seen, decision.reason)
                     if not self._end:
                         return held, 0.0
@@ -216,6 +218,8 @@ class Leader:
                 self.reason = f"{self._why_not}; this instance tries again in {pause:.0f} s"
         except Conflict as error:
             self.reason, pause = f"lost the race: {error}", _RACE
+        finally:
+            self._acquiring = False
         return None, pause
 
     def _note(self, seen: Seen | None) -> None:
@@ -247,6 +251,7 @@ class Leader:
             # The answer took longer than the permission lasts.  Nothing acts yet, and the record is ours unless this is
             # refused; a term that began now would end at once, and again while the record is slow.
             again = lease.renewed(held.record, self._clock.wall_ms())
+            self._held = None
             held = await self._write(again, held.version)
         return held
 

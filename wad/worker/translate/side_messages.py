@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wad.core.content import Content, MessageKind
+from wad.core.content import LONGEST_PIN, Content, MessageKind
 from wad.worker.translate.base import ident, ident_or_none, milliseconds_or_0
 
 NOTICES: Final = {
@@ -25,17 +25,16 @@ NOTICES: Final = {
     "statusNotificationMessage": "a notice about a status",
     "statusStickerInteractionMessage": "a reaction to a status",
 }
-"""Messages without a bubble, by field of waE2E.Message."""
+"""Messages that the apps do not show as messages, by field of waE2E.Message."""
 _BETTER_COPIES: Final = frozenset({5, 10, 12, 19})
 """waE2E.MessageAssociation.AssociationType: HD video, HD image, motion photo, HEVC video.
 
-The file comes twice: first as an ordinary message, then as a child of it under another id.
+The file arrives twice: first as an ordinary message, then as a child of it under another id.
 """
 _PIN, _UNPIN = 1, 2  # waE2E.PinInChatMessage.Type
 _KEEP, _UNDO_KEEP = 1, 2  # waE2E.KeepType
 _PIN_SECONDS: Final = 7 * 86_400
-"""How long a pin lasts that does not say it; what the apps propose."""
-_LONGEST_PIN: Final = 366 * 86_400  # seconds
+"""The duration of a pin without one: the default of the apps."""
 
 
 def pin(part: Any, seconds: int) -> Content:
@@ -46,7 +45,7 @@ def pin(part: Any, seconds: int) -> Content:
         MessageKind.PIN,
         target=ident(part.key, "ID", "the target of a pin"),
         active=part.type == _PIN,
-        expires_s=min(seconds or _PIN_SECONDS, _LONGEST_PIN) if part.type == _PIN else 0,
+        expires_s=min(seconds or _PIN_SECONDS, LONGEST_PIN) if part.type == _PIN else 0,
         told_ms=milliseconds_or_0(part.senderTimestampMS),
     )
 

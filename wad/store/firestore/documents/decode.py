@@ -135,6 +135,7 @@ def _is_in_range(change: Fact) -> bool:
             numbers = (change.unread, change.expires_s)
         case PutAmendment():
             times = (change.at_ms, change.content.told_ms)
+            numbers = (change.content.expires_s,)
         case PutMark():
             times = (change.at_ms,)
     return all(0 <= ms < LATEST_MS for ms in times) and all(0 <= each < _UINT32 for each in numbers)
