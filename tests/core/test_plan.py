@@ -305,16 +305,17 @@ def test_plan_is_total_and_repeatable(event: Event) -> None:
 def test_a_message_is_put_once(event: MessageReceived) -> None:
     """After the aliases that it contains, in a thread of its own account; an amendment is put as such.
 
-    A notice puts nothing.
+    A notice is put without its content, as an amendment of itself.
     """
-    if event.content.kind is MessageKind.NOTICE:
-        assert all(isinstance(change, PutAlias) for change in plan(ACC, event, {}))
-        return
     *before, last = plan(ACC, event, {})
     assert all(isinstance(change, PutAlias) for change in before)
     if event.content.kind in AMENDING and event.content.target:
         assert isinstance(last, PutAmendment)
         assert (last.target, last.content) == (event.content.target, event.content)
+        return
+    if event.content.kind is MessageKind.NOTICE:
+        assert isinstance(last, PutAmendment)
+        assert (last.target, last.content) == (event.id, Content(MessageKind.NOTICE))
         return
     assert isinstance(last, PutMessage)
     message = last.message

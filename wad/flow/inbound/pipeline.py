@@ -240,9 +240,9 @@ class Inbound:
     async def _record_batch(self) -> bool:
         """Record the next rows; returns whether there are more."""
         spool = await self._opened()
-        await self._record_own_addresses()
         found, waiting, self._replaced = await _files().run(self._next, spool)
         self.backlog, self.oldest_ms = waiting.rows, waiting.oldest_ms
+        await self._record_own_addresses()
         if not found:
             return False
         await self._put(spool, found)
