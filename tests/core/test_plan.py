@@ -233,7 +233,7 @@ def test_an_amendment_is_not_a_message(kind: MessageKind) -> None:
 
 @pytest.mark.parametrize("kind", [MessageKind.PIN, MessageKind.KEEP])
 def test_a_pin_is_not_dated_in_the_future(kind: MessageKind) -> None:
-    """The newest counts, whoever sent it: the sender's clock orders them within the server's second only."""
+    """The newest of all senders counts: the sender's clock orders them within the server's second only."""
 
     def at_ms(told_ms: int) -> int:
         content = Content(kind, target="T", told_ms=told_ms)

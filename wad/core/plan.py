@@ -28,7 +28,7 @@ from wad.core.jid import Jid, JidKind, ThreadId
 from wad.core.message import Message, MessageStatus
 
 _SHARED: Final = frozenset({MessageKind.PIN, MessageKind.KEEP})
-"""Amendments of which the newest counts, whoever sent it."""
+"""Amendments of which the newest of all senders counts."""
 
 
 def plan(account: str, event: Event, aliases: Aliases, seen: int = 0) -> list[Change]:
@@ -117,7 +117,7 @@ def _amendment(account: str, event: MessageReceived, chat: Jid, by: Jid | None) 
 def _time_of_amendment(event: MessageReceived) -> int:
     """The time that the sender gave; of a pin or keep, nothing after the server's second.
 
-    The newest pin counts, whoever set it: one that is dated in the future would win over those of all others.
+    The newest pin of all senders counts: one that is dated in the future would win over all later ones.
     """
     told_ms, at_ms = event.content.told_ms, event.at_ms
     if event.content.kind in _SHARED and told_ms and at_ms:

@@ -230,7 +230,7 @@ def has_lost_its_database(path: Path) -> bool:
     except FileNotFoundError:
         return log_size(path) > 0
     except OSError:
-        return False  # whoever opens it says why
+        return False  # opening it reports the error
     return stat.S_ISREG(found.st_mode) and found.st_size == 0 and log_size(path) > 0
 
 

@@ -366,7 +366,7 @@ class Spool:
         return Position(self.generation, self.last_seq())
 
     def is_replaced(self) -> bool:
-        """Whether its file was removed, emptied or replaced since: whoever opens it next gets another one."""
+        """Whether its file was removed, emptied or replaced since: the next one to open it gets another file."""
         try:
             return _file_at(self._path) != self._file
         except StateUnwritable:

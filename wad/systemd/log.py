@@ -45,7 +45,7 @@ class Mask(logging.Filter):
         """Always true: nothing is held back."""
         try:
             text = record.getMessage()
-        except Exception as error:  # a filter's error would strike whoever logs
+        except Exception as error:  # a filter's error would be raised in the caller that logs
             text = f"{record.msg} (its arguments do not fit: {type(error).__name__})"
         record.msg, record.args = scrubbed(text), None
         if record.exc_info and not record.exc_text:
