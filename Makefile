@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 .PHONY: help setup test check demo chaos fuzz bench docs lock deb apt-repo emulator lab newcomer clean
 .DEFAULT_GOAL := help
 
-help: ## this list
+help: ## list the targets
 	@grep -hE '^[a-z_-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-setup: ## a virtual environment with everything in it, and the system libraries
+setup: ## create the virtual environment, and install the system libraries that are missing
 	@PYTHON="$(PYTHON)" tests/setup.sh $(VENV)
 
 # How many tests run at once: they wait most of the time, for processes and for each other's answers.
@@ -40,7 +40,7 @@ chaos: setup ## kill -9, full disk, cut network at random: nothing is lost or do
 	$(BIN)/python -m tests.chaos --runs $(or $(N),25) $(if $(SEED),--seed $(SEED)) $(if $(KIND),--kind $(KIND)) \
 	    $(if $(APART),--apart) $(if $(LEASE),--lease)
 
-fuzz: setup ## inputs that nobody thought of, for every road in; N over all targets (N=20000 SEED=n TARGET=a,b)
+fuzz: setup ## random inputs for every parser and interface, N in total (N=20000 SEED=n TARGET=a,b)
 	$(BIN)/python -m tests.fuzz --inputs $(or $(N),20000) --jobs $(or $(FUZZ_JOBS),2) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET))
 
@@ -48,10 +48,10 @@ bench: setup ## figures as JSON lines (ONLY=NAME for one)
 	packaging/tools.sh wrk
 	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
-docs: setup ## write again what is generated from the code
+docs: setup ## regenerate the pages that are made from the code
 	$(BIN)/python -m tests.generate
 
-lock: setup ## write requirements.txt again from setup.cfg and requirements.in, for every Python (LOCK_ARGS=--upgrade)
+lock: setup ## regenerate requirements.txt from setup.cfg and requirements.in, for every Python (LOCK_ARGS=--upgrade)
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11.2 --extra test --generate-hashes \
@@ -70,7 +70,7 @@ deb: setup ## the Debian packages, into dist/ (ARCH=amd64 for one)
 	PYTHONPATH=packaging $(BIN)/python -m wadpack deb $(if $(ARCH),--arch $(ARCH)) $(DEB_ARGS)
 
 apt-repo: setup ## a signed repository of the packages in dist/, as files: KEY=you@example.org URL=https://example.org/apt
-	@test -n "$(KEY)" && test -n "$(URL)" || { echo "which key, and where? $(MAKE) $@ KEY=... URL=..." >&2; exit 2; }
+	@test -n "$(KEY)" && test -n "$(URL)" || { echo "$@ needs KEY and URL: make $@ KEY=you@example.org URL=https://example.org/apt" >&2; exit 2; }
 	packaging/tools.sh $(REPO_TOOLS)
 	PYTHONPATH=packaging $(BIN)/python -m wadpack repository --key "$(KEY)" --url "$(URL)"
 
@@ -83,5 +83,5 @@ newcomer: setup ## README's commands as a newcomer types them, on bare machines;
 	    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 	$(AS_ROOT) $(BIN)/python -m tests.lab.newcomer $(if $(SYSTEM),--system $(SYSTEM)) $(if $(UNTIL),--until '$(UNTIL)')
 
-clean: ## remove what setup made
+clean: ## remove .venv, build, dist and the caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,6 +23,7 @@ from wad.state.ownership import check_owner
 from wad.systemd.failed_start import announced
 
 _ENDS = ("--help", "-h", "--version")
+_VALUE_COLUMNS = 30  # the source of a longer value is further right, so that the others fit into 80 columns
 
 
 def _complain(error: Exception) -> None:
@@ -224,7 +225,8 @@ def check_firestore(ctx: click.Context, file: Path | None) -> None:
 
 def _as_text(loaded: LoadedConfig) -> str:
     rows = [(key, origin.shown, origin.source) for key, origin in loaded.origins.items()]
-    keys, values = (max(len(row[column]) for row in rows) for column in (0, 1))
+    keys = max(len(row[0]) for row in rows)
+    values = min(_VALUE_COLUMNS, max(len(row[1]) for row in rows))
     return "\n".join(f"{key:{keys}}  {value:{values}}  {source}" for key, value, source in rows)
 
 

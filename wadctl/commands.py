@@ -6,6 +6,7 @@ repeated.  Help texts are the docstrings and the `Meta` descriptions.
 
 from __future__ import annotations
 
+import shlex
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -286,7 +287,7 @@ def _command_line(operation: Operation, values: dict[str, Any]) -> list[str]:
 
 def confirm(operation: Operation, values: dict[str, Any]) -> None:
     """Ask the user to confirm.  Raises BadInput when stdin is not a terminal, Exit when the user declines."""
-    what = " ".join([*operation.command, *_command_line(operation, values)])
+    what = shlex.join([*operation.command, *_command_line(operation, values)])
     if not sys.stdin.isatty():
         raise BadInput(
             f"{what} needs confirmation and stdin is not a terminal",

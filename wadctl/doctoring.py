@@ -16,7 +16,7 @@ from wadctl.auditing import AuditCommand
 from wadctl.commands import config_option, json_option
 from wadctl.invocation import Invocation, current_invocation
 from wadctl.restarting import RestartRun, perform
-from wadctl.screen import plain
+from wadctl.screen import plain, wrapped
 
 if TYPE_CHECKING:
     from wad.audit.doctor.facts import RestartComparison
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _CODES: Final = {"healthy": 0, "unhealthy": 2, "attention": 10}
 _COLOURS: Final = {"PASS": "green", "WARN": "yellow", "FAIL": "red", "SKIPPED": "dim"}
 _POLL_S: Final = 0.2
+_OUTCOME: Final = 9  # columns of the outcome
+_READABLE: Final = 60  # columns of evidence; with fewer, the title is not a column of its own
 
 _HELP: Final = """\
 Check the installation and print how to fix problems.
@@ -120,10 +122,16 @@ def _await_accounts(invocation: Invocation, before: tuple[Any, ...], end: float)
 def _show(invocation: Invocation, examination: Examination) -> None:
     screen = invocation.screen
     width = max(len(check.title) for check in examination.checks)
+    indent = _OUTCOME + width + 2
+    wide = not screen.width or screen.width - indent >= _READABLE
+    indent = indent if wide else _OUTCOME
     for check in examination.checks:
-        outcome = screen.paint(f"{check.outcome:7}", _COLOURS[check.outcome])
-        invocation.print_line(f"{outcome}  {check.title:{width}}  {plain(check.evidence)}")
-        for line in check.fix:
-            invocation.print_line(f"         {'':{width}}  > {plain(line)}")
+        outcome = screen.paint(f"{check.outcome:{_OUTCOME}}", _COLOURS[check.outcome])
+        title = f"{check.title:{width}}  " if wide else ""
+        text = plain(check.evidence if wide else f"{check.title}: {check.evidence}")
+        first, *more = wrapped(text, screen.width - indent) if screen.width and text else [text]
+        invocation.print_line(f"{outcome}{title}{first}")
+        for line in [*more, *(f"> {plain(command)}" for command in check.fix)]:
+            invocation.print_line(" " * indent + line)
     counts = ", ".join(f"{count} {name}" for name, count in examination.counts.items())
     invocation.print_line(f"\n{examination.verdict}: {counts}")

@@ -42,7 +42,8 @@ def _import(directory: Path, yes: bool, **values: Any) -> None:
     invocation, operation = current_invocation(), find("accounts.import_baileys")
     values["directory"] = directory.resolve().name
     if not values["dry_run"] and not yes:
-        confirm(operation, {"directory": directory, "id": values["id"]})
+        options = ("id", "name", "skip_damaged")
+        confirm(operation, {"dir": directory, **{name: values[name] for name in options}})
     files = read_directory(directory)
     with invocation.client() as client:
         values["upload"] = _upload(client, files)

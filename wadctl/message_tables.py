@@ -116,8 +116,9 @@ def messages(screen: Screen, page: MessagePage) -> str:
     cut = [message.id for message in page.messages if message.cut]
     text = screen.table(heads, rows) if rows else "no messages"
     if cut:
-        more = f" (and {len(cut) - _NAMED} more)" if len(cut) > _NAMED else ""
-        text += f"\nshown in full by: wadctl message {', '.join(cut[:_NAMED])}{more}"
+        commands = [f"wadctl message {ident}" for ident in cut[:_NAMED]]
+        text += "\n".join(["", "shown in full by:", *commands])
+        text += f"\n... and {len(cut) - _NAMED} more" if len(cut) > _NAMED else ""
     return _page(text, page.next)
 
 
@@ -132,6 +133,8 @@ def message(screen: Screen, reply: MessageShown) -> str:
         "id": f"{found.id} ({found.wa_id or 'not sent yet'})",
         "state": found.status,
         "content": line(msgspec.structs.replace(found, text="")),
+        "pinned": f"until {local(found.pinned_until_ms)}" if found.pinned_until_ms else "",
+        "kept": "yes, it does not disappear from the phones" if found.kept else "",
     }
     lines = [f"{name:<9}{plain(value)}" for name, value in facts.items() if value]
     lines += ["", *map(plain, found.text.split("\n"))] if found.text else []

@@ -5,6 +5,8 @@ The account is read with `accounts.show` at every event and every two seconds, s
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,14 +17,14 @@ from wad.core.errors import EngineFailure, Passive, TimedOut, WadError
 from wadctl.client import Client, Stream
 from wadctl.invocation import Invocation
 from wadctl.qr import draw
-from wadctl.screen import columns, duration, plain
+from wadctl.screen import columns, duration, plain, screen_of
 
 _POLL_S: Final = 2.0  # the account is read this often even without an event
 _ENDED: Final = frozenset(
     {"passive", "logged_out", "replaced", "banned", "outdated", "stopped", "elsewhere", "failed"}
 )
 _CLEAR: Final = "\x1b[2J\x1b[H"
-_HOW: Final = "On the phone: WhatsApp > Linked devices > Link a device, then point it at this code."
+_HOW: Final = "WhatsApp > Linked devices > Link a device, then point it at this code."
 
 
 @dataclass
@@ -89,6 +91,7 @@ def _show(invocation: Invocation, view: AccountView, shown: _Shown) -> None:
         if invocation.json:
             invocation.print_json({"event": "qr", "code": shown.code, "number": shown.codes})
         else:
+            invocation.screen = screen_of(sys.stdout, os.environ)  # the window may have been resized
             click.echo("\n".join(_page(invocation, view, shown)), color=invocation.screen.colour)
     elif not view.qr and view.reason != shown.reason:
         if invocation.json:
@@ -104,14 +107,22 @@ def _page(invocation: Invocation, view: AccountView, shown: _Shown) -> list[str]
     page = [
         *([f"{_CLEAR}{lines[0]}"] if screen.terminal else [shown.code, lines[0]]),
         *lines[1:],
-        _HOW,
-        f"This is code {shown.codes}; it is replaced automatically when it expires."
-        f" Time left: {duration(view.pairing_ends_in_s)}. Ctrl-C leaves the pairing window open.",
+        *screen.paragraph("On the phone:", "bold", _HOW),
+        *screen.paragraph(
+            f"This is code {shown.codes};",
+            "bold",
+            f"it is replaced automatically when it expires. Time left: {duration(view.pairing_ends_in_s)}."
+            " Ctrl-C leaves the pairing window open.",
+        ),
     ]
     width = max(columns(line) for line in draw(shown.code, colour=False))
-    if screen.terminal and (screen.width < width or 0 < screen.height < len(lines) + 3):
-        page.append(
-            f"The terminal is too small: it needs {width} columns and {len(lines) + 3} lines."
+    height = len(page) + 1  # the cursor's line
+    if screen.terminal and (screen.width < width or 0 < screen.height < height):
+        page += screen.paragraph(
+            "The terminal is too small:",
+            "red",
+            f"it needs {width} columns and {height} lines. Enlarge the window or choose a smaller font; the next code"
+            " is then shown whole.",
         )
     return page
 

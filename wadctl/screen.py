@@ -83,23 +83,23 @@ class Screen:
         if not self.width:
             lines = [indent + whole]
         else:
-            lines = textwrap.wrap(
-                whole,
-                self.width,
-                initial_indent=indent,
-                subsequent_indent=indent + "  ",
-                break_on_hyphens=False,  # keep paths whole, to be copied
-            )
+            lines = wrapped(whole, self.width, indent, indent + "  ")
         lines[0] = lines[0].replace(head, self.paint(head, colour), 1)
         return lines
 
     def fields(self, pairs: Sequence[tuple[str, str]]) -> str:
-        """Names and values, one pair per line."""
+        """Names and values, one pair per line; a long value continues below itself."""
         width = max((len(name) for name, _ in pairs), default=0)
-        return "\n".join(
-            f"{self.paint(f'{name:{width}}', 'dim')}{_GAP}{plain(value)}".rstrip()
-            for name, value in pairs
-        )
+        indent = " " * (width + len(_GAP))
+        text = []
+        for name, value in pairs:
+            lines = [plain(value)]
+            if self.width and len(indent) + columns(lines[0]) > self.width:
+                lines = wrapped(lines[0], self.width - len(indent)) or [""]
+            head = self.paint(f"{name:{width}}", "dim")
+            text.append(f"{head}{_GAP}{lines[0]}".rstrip())
+            text += [indent + line for line in lines[1:]]
+        return "\n".join(text)
 
 
 def screen_of(stream: IO[str], environ: os._Environ[str] | dict[str, str]) -> Screen:
@@ -156,6 +156,18 @@ def cut(text: str, width: int) -> str:
             break
         result += char
     return result + "…"
+
+
+def wrapped(text: str, width: int, first: str = "", later: str = "") -> list[str]:
+    """The text in lines of at most `width` columns.  A longer word, such as a path, stays whole, to be copied."""
+    return textwrap.wrap(
+        text,
+        max(width, _NARROWEST),
+        initial_indent=first,
+        subsequent_indent=later,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _cell(text: str, width: int) -> str:

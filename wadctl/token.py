@@ -21,9 +21,9 @@ def _create(name: str, role: str) -> None:
     invocation.print_line(f"token   {token}")
     invocation.print_line(f"line    {line}")
     invocation.print_line(
-        "The token is shown only once. Add the line to http.tokens, or to the systemd credential"
+        "The token is shown only once. Add the text after `line` to http.tokens, or to the file of\n"
+        "the systemd credential http-tokens (LoadCredential=), and restart wad."
     )
-    invocation.print_line("http-tokens (/etc/credstore/http-tokens), and restart wad.")
 
 
 def token_group() -> click.Group:

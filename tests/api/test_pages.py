@@ -72,7 +72,7 @@ async def test_a_page_of_huge_texts_fits_and_all_pages_have_all_messages(tmp_pat
             request = Messages(account=account.id, chat=str(BOB), limit=1000, before=before)
             page = fits(await messages(context, request))
             found += page["messages"]
-            assert "shown in full by: wadctl message" in render("messages.list", SCREEN, page)
+            assert "shown in full by:\nwadctl message" in render("messages.list", SCREEN, page)
             before = page["next"]
             if not before:
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -205,11 +206,17 @@ def test_an_irreversible_command_needs_confirmation(world: Served, command: str)
 
 
 @pytest.mark.parametrize(
-    "arguments", ["lease release", "lease take --force", "lease release --seconds 5.0"]
+    "arguments",
+    [
+        "lease release",
+        "lease take --force",
+        "lease release --seconds 5.0",
+        "lease release --reason 'kernel update'",
+    ],
 )
 def test_the_hint_is_what_was_typed(world: Served, arguments: str) -> None:
     """Options keep their names, and those that were not given do not appear."""
-    assert f"hint: wadctl {arguments} --yes" in run(world, *arguments.split()).stderr
+    assert f"hint: wadctl {arguments} --yes" in run(world, *shlex.split(arguments)).stderr
 
 
 def test_yes_is_a_yes(world: Served) -> None:
@@ -338,6 +345,23 @@ def test_accounts_can_be_read_at_80_columns(
     assert any(re.match(r"acc-2 .* logged_out ", line) for line in lines)
     assert reason.strip() in " ".join(shown.seen.split())
     assert "  what to do: wadctl account pair acc-2" in lines
+
+
+def test_one_account_can_be_read_at_80_columns(
+    world: Served, terminal: Callable[..., Terminal]
+) -> None:
+    """A long value continues below itself, between words; a path stays whole."""
+    path = f"/var/lib/wad/{'x' * 90}"
+    reason = f"{path} cannot be read; {'the phone removed this device; ' * 4}"
+    world.do(lambda d: d.accounts.find("acc-2").become(State.FAILED, reason))
+    shown = terminal("account", "show", "acc-2", columns=80, NO_COLOR="1")
+    shown.wait()
+    lines = shown.seen.splitlines()
+    assert [line for line in lines if len(line) > 80 and path not in line] == []
+    assert path in shown.seen
+    assert reason.strip() in " ".join(shown.seen.split())
+    second = next(line for line in lines if line.endswith("removed this device;"))
+    assert second.startswith(" " * 10)
 
 
 def test_every_command_is_described_whole() -> None:

@@ -171,6 +171,7 @@ def test_the_import_itself_needs_a_yes(world: Served, directory: Path) -> None:
     done = run(world, directory)
     assert done.returncode == 2
     assert "needs confirmation" in done.stderr
+    assert f"hint: wadctl account import-baileys {directory} --yes\n" in done.stderr
     assert world.daemon.imports.files == {}
 
 

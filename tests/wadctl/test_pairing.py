@@ -128,6 +128,18 @@ def test_a_terminal_too_small(world: Served, terminal: Callable[..., Terminal]) 
     shown.read_until("The terminal is too small")
 
 
+def test_a_terminal_of_24_lines(world: Served, terminal: Callable[..., Terminal]) -> None:
+    """The texts below the code are wrapped between words, and the size that is needed counts their lines."""
+    fresh(world)
+    shown = terminal("account", "pair", "acc-9", columns=80, lines=10, NO_COLOR="1")
+    shown.read_until("shown whole.")
+    page = shown.seen.rpartition("\x1b[H")[2]
+    lines = page.splitlines()
+    last = next(n for n, line in enumerate(lines) if line.startswith("The terminal"))
+    assert max(map(len, lines)) <= 80
+    assert f"and {last + 1} lines." in " ".join(page.split())
+
+
 def test_pairing_without_a_scan(world: Served) -> None:
     """The end of the window is an error with a hint to try again."""
     fresh(world)

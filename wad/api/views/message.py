@@ -86,7 +86,7 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
 
     `text` is the current text, `earlier` are its earlier versions (the oldest first).  `detail` describes what could
     not be interpreted, or why it is a placeholder.  `expires_s`: seconds after which it disappears from the phones;
-    `kept`: somebody keeps it there all the same.  `pinned_until_ms`: when its pin ends, also if that is over.
+    `kept`: a participant kept it, so it does not disappear.  `pinned_until_ms`: when its pin ends or has ended.
     `cut` names the fields that are shortened in lists; `messages.show` returns them in full.
     """
 
