@@ -80,9 +80,8 @@ class Screen:
     def paragraph(self, head: str, colour: str, text: str, indent: str = "") -> list[str]:
         """A coloured word and a sentence, wrapped at the width."""
         whole = f"{head} {plain(text)}"
-        if not self.width:
-            lines = [indent + whole]
-        else:
+        lines = [indent + whole]
+        if self.width:
             lines = wrapped(whole, self.width, indent, indent + "  ")
         lines[0] = lines[0].replace(head, self.paint(head, colour), 1)
         return lines
