@@ -23,9 +23,8 @@ from wad.state.ownership import check_owner
 from wad.systemd.failed_start import announced
 
 _ENDS = ("--help", "-h", "--version")
-_VALUE_COLUMNS = (
-    30  # the source of a longer value is further right, so that the others fit into 80 columns
-)
+_VALUE_COLUMNS = 30
+"""The source of a longer value is further right, so that the others fit into 80 columns."""
 
 
 def _complain(error: Exception) -> None:

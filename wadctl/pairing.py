@@ -91,9 +91,8 @@ def _show(invocation: Invocation, view: AccountView, shown: _Shown) -> None:
         if invocation.json:
             invocation.print_json({"event": "qr", "code": shown.code, "number": shown.codes})
         else:
-            invocation.screen = screen_of(
-                sys.stdout, os.environ
-            )  # the window may have been resized
+            # The window may have been resized.
+            invocation.screen = screen_of(sys.stdout, os.environ)
             click.echo("\n".join(_page(invocation, view, shown)), color=invocation.screen.colour)
     elif not view.qr and view.reason != shown.reason:
         if invocation.json:
