@@ -90,14 +90,21 @@ def documents(path: str, *names: str) -> st.SearchStrategy[Snapshot]:
     """A document at this path; its fields have these names, or any."""
     known = st.sampled_from(names)
     fields = st.dictionaries(st.one_of(known, TEXTS), values(st.one_of(known, TEXTS)), max_size=8)
-    return fields.map(lambda found: document_at(path, found))
+    written = st.one_of(
+        st.just(WRITTEN), st.tuples(_SECONDS, st.integers(-(1 << 31), (1 << 31) - 1))
+    )
+    return st.builds(document_at, st.just(path), fields, written)
 
 
-def document_at(path: str, fields: dict[str, Any]) -> Snapshot:
-    """The document, as it is read."""
+WRITTEN: Final = (1_700_000_000, 0)
+
+
+def document_at(path: str, fields: dict[str, Any], written: tuple[int, int] = WRITTEN) -> Snapshot:
+    """The document, as it is read; `written`: the seconds and nanoseconds when it was created and last changed."""
     document = Document(name=_NAME + path)
     for name, value in fields.items():
         document.fields[name].CopyFrom(value)
-    document.create_time.seconds = document.update_time.seconds = 1_700_000_000
+    for stamp in (document.create_time, document.update_time):
+        stamp.seconds, stamp.nanos = written
     whole = Document.FromString(document.SerializeToString())
     return snapshot_of(whole)

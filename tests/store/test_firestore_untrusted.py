@@ -35,7 +35,7 @@ from wad.core.outgoing import (
 )
 from wad.core.untrusted import LATEST_MS, time_ms
 from wad.store.app_documents import auto_reply_of, message_fields, moment
-from wad.store.firestore.client.decode import GeoPoint, Reference, Snapshot, Unreadable
+from wad.store.firestore.client.decode import NEVER, GeoPoint, Reference, Snapshot, Unreadable
 from wad.store.firestore.documents.decode import DocumentFacts, Queued, read_document
 from wad.store.firestore.documents.facts import Fact
 from wad.store.firestore.documents.facts import packed as packed_fact
@@ -177,6 +177,13 @@ def test_every_type_of_value_is_decoded() -> None:
         "new": None,
         "odd `name`.with/all": True,
     }
+
+
+@pytest.mark.parametrize("written", [(1, 1 << 30), (1 << 60, 0), (-1 << 60, 0)])
+def test_a_document_whose_own_times_are_out_of_range_is_read(written: tuple[int, int]) -> None:
+    found = document_at("x/y", {"body": Value(string_value="hello")}, written)
+    assert found.fields == {"body": "hello"}
+    assert found.update_time == found.create_time == NEVER
 
 
 @pytest.mark.parametrize(

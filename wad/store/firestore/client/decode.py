@@ -27,7 +27,7 @@ from proto.datetime_helpers import DatetimeWithNanoseconds
 from wad.store.firestore.client import internals
 
 NEVER: Final = DatetimeWithNanoseconds(1970, 1, 1, tzinfo=UTC)
-"""The times of a document that does not exist."""
+"""The times of a document that does not exist, and a time that cannot be decoded: no write can match it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +138,8 @@ def snapshot_of(document: Any, read_time: DatetimeWithNanoseconds = NEVER) -> Sn
         path_of(document.name),
         True,
         {name: value_of(value) for name, value in document.fields.items()},
-        time_of(document.create_time),
-        time_of(document.update_time),
+        _time_or_never(document.create_time),
+        _time_or_never(document.update_time),
         read_time,
         document.ByteSize(),
     )
@@ -151,8 +151,15 @@ def path_of(name: str) -> str:
 
 
 def time_of(stamp: Any) -> DatetimeWithNanoseconds:
-    """A time of the server's clock."""
+    """A time of the server's clock.  Raises ValueError or OverflowError if it is out of range."""
     return DatetimeWithNanoseconds.from_timestamp_pb(stamp)
+
+
+def _time_or_never(stamp: Any) -> DatetimeWithNanoseconds:
+    try:
+        return time_of(stamp)
+    except (ValueError, OverflowError):
+        return NEVER
 
 
 def value_of(value: Any) -> Any:
@@ -167,7 +174,7 @@ def value_of(value: Any) -> Any:
             return getattr(value, kind)
         case "timestamp_value":
             try:
-                return DatetimeWithNanoseconds.from_timestamp_pb(value.timestamp_value)
+                return time_of(value.timestamp_value)
             except (ValueError, OverflowError):
                 return Unreadable("timestamp")
         case "reference_value":
