@@ -1,4 +1,4 @@
-"""The backend that wad replaces, in small: the real Baileys in a process of its own, on a session directory.
+"""The real Baileys in a process of its own: the backend that wad replaces, in small, or another user's client.
 
     async with a_backend(server, directory) as backend:
         await backend.pair(account)
@@ -66,38 +66,55 @@ class Backend:
     def __init__(self, process: Process, log: Path) -> None:
         self.process = process
         self.reported: list[dict[str, Any]] = []
+        self._untaken: list[dict[str, Any]] = []
         self._log = log
 
-    async def next(self, event: str) -> dict[str, Any]:
-        """The next event of this name; earlier events are skipped."""
-        assert self.process.stdout is not None
+    async def next(self, event: str, **fields: Any) -> dict[str, Any]:
+        """The first event of this name with these fields that was not taken yet; others stay."""
         try:
             async with asyncio.timeout(_TIMEOUT):
-                while line := await self.process.stdout.readline():
-                    self.reported.append(json.loads(line))
-                    if self.reported[-1]["event"] == event:
-                        return self.reported[-1]
+                while True:
+                    for one in self._untaken:
+                        if one["event"] == event and fields.items() <= one.items():
+                            self._untaken.remove(one)
+                            return one
+                    if not await self._read():
+                        break
         except TimeoutError:
             pass
         log = self._log.read_text(errors="replace")[-3000:]
         raise AssertionError(
-            f"Baileys did not report {event!r}, but {self.reported}; its log ends: {log}"
+            f"Baileys did not report {event!r} {fields}, but {self.reported}; its log ends: {log}"
         )
+
+    async def _read(self) -> bool:
+        assert self.process.stdout is not None
+        if not (line := await self.process.stdout.readline()):
+            return False
+        found = json.loads(line)
+        self.reported.append(found)
+        assert found["event"] != "failed", found
+        self._untaken.append(found)
+        return True
 
     async def pair(self, account: Account) -> None:
         """Show a QR code, let the account's phone scan it, and wait until it is connected."""
         await account.phone.scan((await self.next("qr"))["code"])
         await self.next("open")
 
-    async def received(self, text: str) -> None:
+    async def received(self, text: str) -> dict[str, Any]:
         """Wait for a message of this text."""
-        while (await self.next("message"))["text"] != text:
-            pass
+        return await self.next("message", text=text)
 
-    async def send(self, to: str, text: str) -> str:
-        """Write to a JID; the message's id."""
+    async def send(self, to: str, text: str, *, quoted: str = "") -> str:
+        """Write to a JID, in reply to the message with the id `quoted`; the message's id."""
+        return await self.send_content(to, {"text": text}, quoted=quoted)
+
+    async def send_content(self, to: str, content: dict[str, Any], *, quoted: str = "") -> str:
+        """Send any content, as peer.mjs describes it; the message's id."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"to": to, "text": text}).encode() + b"\n")
+        order = {"to": to, "content": content, "quoted": quoted}
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
         return str((await self.next("sent"))["id"])
 
     async def stop(self) -> None:

@@ -149,7 +149,8 @@ async def test_an_operator_moves_without_a_qr_code(tmp_path: Path) -> None:
         assert done["jid"] == "15550000001:1@s.whatsapp.net"
         assert done["carried"] == looked["carried"]
         assert done["carried"] | {"pre_keys": 0} == {
-            "pre_keys": 0, "sessions": 3, "sender_keys": 1, "identities": 3, "app_state_keys": 1,
+            # Baileys has a session with its own device, too: it does not know itself by its LID.
+            "pre_keys": 0, "sessions": 4, "sender_keys": 1, "identities": 4, "app_state_keys": 1,
             "privacy_tokens": 0, "lid_mappings": 3,
         }  # fmt: skip
         shown = await daemon.wait_state(IDENT, "connected")

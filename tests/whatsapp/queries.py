@@ -96,13 +96,16 @@ def _usync_user(server: WhatsApp, user: Node, wants: set[str]) -> Node:
     if "contact" in wants:
         answers.append(node("contact", *asked, type_="out" if person is None else "in"))
     if "devices" in wants and person is not None:
-        numbers = (0, *(account.devices if account is not None else ()))
-        answers.append(
-            node("devices", node("device-list", *(node("device", id=n) for n in numbers)))
-        )
+        linked = () if account is None else [_linked(number) for number in account.devices]
+        answers.append(node("devices", node("device-list", node("device", id=0), *linked)))
     if "lid" in wants and person is not None:
         answers.append(node("lid", val=person.lid))
     return node("user", *answers, jid=jid)
+
+
+def _linked(number: int) -> Node:
+    """An entry of a device list; Baileys writes only to linked devices that have a key index."""
+    return Node("device", {"id": str(number), "key-index": str(number)})
 
 
 def _privacy(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
