@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
+_KILLS = "kills_the_worker"
 _ARRIVED = frozenset({"sent", "delivered", "read"})
 _OPEN = frozenset({"queued", "sending"})
+_ALLOWED = frozenset({"uncertain", "given_up"})
 
 
 @dataclass(frozen=True)
 class Written:
-    """A text that a peer (a phone number) sent to the account."""
+    """A text that a peer (a phone number) sent to the account, at this `second` since 1970.
+
+    `asked_again`: the account could not decrypt it and requested it again.
+    """
 
     ident: str
     peer: str
     text: str
+    second: int = 0
+    asked_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class Entry:
     client_id: str
     state: str
     error: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Findings:
-    """Ids (client ids for messages that wad sent) of errors; only `uncertain` is allowed, when it is explained."""
+    """Ids (client ids for messages that wad sent) of errors; only `uncertain` and `given_up` are allowed.
+
+    An uncertain message needs a reason.  A message is given up when two workers died while they sent it
+    (wad.core.outbox): the killer cannot be told from the message.
+    """
 
     lost: tuple[str, ...] = ()  # sent to the account and not stored as what it was
     lost_shown: tuple[str, ...] = ()  # of these: a placeholder is shown for it
@@ -94,13 +106,14 @@ class Findings:
     ] = ()  # wad says that it was sent, or does not know it, and it never arrived
     stuck: tuple[str, ...] = ()  # still queued or being sent
     failed: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()  # failed since it kills workers, and it never arrived
     uncertain: tuple[str, ...] = ()
     unexplained: tuple[str, ...] = ()  # uncertain without a reason, or although it arrived
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
-        return not any(getattr(self, name) for name in NAMES if name != "uncertain")
+        return not any(getattr(self, name) for name in NAMES if name not in _ALLOWED)
 
     def counts(self) -> dict[str, int]:
         """The number of each."""
@@ -138,6 +151,9 @@ def _inbound(evidence: Evidence) -> Findings:
         reordered=_out_of_order(
             [(one.peer, one.ident) for one in evidence.written],
             [m.wa_id for m in evidence.stored if m.inbound],
+            lambda late, other: (
+                written[late].asked_again and written[late].second == written[other].second
+            ),
         ),
         misfiled=tuple(
             one.ident for one, found in known if any(m.party != one.peer for m in found)
@@ -174,6 +190,10 @@ def _outbound(evidence: Evidence) -> Findings:
         for one in evidence.asked
     }
     uncertain = tuple(ident for ident, status in state.items() if status == "uncertain")
+    failed = tuple(ident for ident, status in state.items() if status == "failed")
+    given_up = tuple(
+        ident for ident in failed if entries[ident].code == _KILLS and not arrivals[ident]
+    )
     came = [by_text[one.text] for one in evidence.arrived if one.text in by_text]
     return Findings(
         reordered=_out_of_order(
@@ -187,7 +207,8 @@ def _outbound(evidence: Evidence) -> Findings:
             if status in _ARRIVED | {"unknown"} and not arrivals[ident]
         ),
         stuck=tuple(ident for ident, status in state.items() if status in _OPEN),
-        failed=tuple(ident for ident, status in state.items() if status == "failed"),
+        failed=tuple(ident for ident in failed if ident not in given_up),
+        given_up=given_up,
         uncertain=uncertain,
         unexplained=tuple(
             ident for ident in uncertain if arrivals[ident] or not entries[ident].error
@@ -199,14 +220,22 @@ def _too_many(counts: dict[str, int]) -> tuple[str, ...]:
     return tuple(ident for ident, count in counts.items() for _ in range(count - 1))
 
 
-def _out_of_order(sent: Sequence[tuple[str, str]], found: Sequence[str]) -> tuple[str, ...]:
-    """Ids that are stored after one with the same other party that was sent later.  `sent` is (party, id)."""
+def _out_of_order(
+    sent: Sequence[tuple[str, str]],
+    found: Sequence[str],
+    excused: Callable[[str, str], bool] = lambda late, other: False,
+) -> tuple[str, ...]:
+    """Ids that are stored after one with the same other party that was sent later.  `sent` is (party, id).
+
+    `excused`: whether the first may come after the second.  WhatsApp's times are whole seconds, so of one second a
+    message that was asked for again comes last.
+    """
     place = {ident: (party, number) for number, (party, ident) in enumerate(sent)}
     latest: defaultdict[str, int] = defaultdict(int)
     behind: list[str] = []
     for ident in found:
         party, number = place.get(ident, ("", 0))
-        if number < latest[party]:
+        if number < latest[party] and not excused(ident, sent[latest[party]][1]):
             behind.append(ident)
         latest[party] = max(number, latest[party])
     return tuple(behind)

@@ -146,14 +146,14 @@ class System:
         return Evidence(
             account=name,
             written=[
-                Written(entry.ident, entry.peer, entry.text)
+                Written(entry.ident, entry.peer, entry.text, int(entry.at), entry.asked_again)
                 for entry in self.server.ledger.sent_to(account)
             ],
             promised=frozenset(self.promised[number]),
             stored=[_stored(message) for message in await self.daemon.messages(name)],
             asked=self.asked[number],
             entries=[
-                Entry(entry["client_id"], entry["state"], entry["error"])
+                Entry(entry["client_id"], entry["state"], entry["error"], entry["error_code"])
                 for entry in await self._entries(name)
             ],
             arrived=list(_arrived(account, self.peers)),

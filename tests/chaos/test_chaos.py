@@ -47,10 +47,10 @@ def without(wa_id: str, *instead: Stored) -> Evidence:
     return replace(GOOD, stored=[*kept, *instead])
 
 
-def settled(client_id: str, state: str, error: str = "") -> Evidence:
+def settled(client_id: str, state: str, error: str = "", code: str = "") -> Evidence:
     """The good evidence with another result of one answer."""
     entries = [one for one in GOOD.entries if one.client_id != client_id]
-    return replace(GOOD, entries=[*entries, Entry(client_id, state, error)])
+    return replace(GOOD, entries=[*entries, Entry(client_id, state, error, code)])
 
 
 # --- the audit ------------------------------------------------------------------------------------
@@ -125,6 +125,31 @@ def test_incoming_messages_are_audited(evidence: Evidence, found: Findings) -> N
 def test_sent_messages_are_audited(evidence: Evidence, found: Findings) -> None:
     """A missing or double document, a repeat, a reorder, an answer that never arrived, and every bad result."""
     assert audit(evidence) == found
+
+
+@pytest.mark.parametrize(
+    ("second", "asked_again", "reordered"),
+    [(5, True, ()), (4, True, ("A1",)), (5, False, ("A1",))],
+)
+def test_of_one_second_a_message_that_was_asked_for_again_may_be_late(
+    second: int, asked_again: bool, reordered: tuple[str, ...]
+) -> None:
+    written = [
+        Written("A1", ANA, "one", second, asked_again),
+        GOOD.written[1],
+        Written("A2", ANA, "three", 5),
+    ]
+    late = without("A1", Stored("A1", ANA, "one", inbound=True))
+    assert audit(replace(late, written=written)).reordered == reordered
+
+
+def test_a_message_that_two_workers_died_of_is_given_up() -> None:
+    """It is no error, unless it arrived all the same."""
+    evidence = settled("c2", "failed", "two workers died", "kills_the_worker")
+    arrived = audit(evidence)
+    assert (arrived.ok, arrived.failed) == (False, ("c2",))
+    findings = audit(replace(evidence, arrived=GOOD.arrived[:1]))
+    assert (findings.ok, findings.failed, findings.given_up) == (True, (), ("c2",))
 
 
 def test_an_explained_uncertainty_is_allowed() -> None:

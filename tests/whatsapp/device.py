@@ -230,6 +230,7 @@ class Device:
 
     def wants_again(self, ident: str, count: int) -> None:
         """The device requests a message again.  Its acknowledgement may arrive before or after this."""
+        self.account.server.ledger.asked_again(self.account, ident)
         self._wanted[ident] = count
         self._send_anew(ident)
 

@@ -161,6 +161,7 @@ class Group:
         content: bytes,
     ) -> None:
         key, keys = sender.keys.sender_key(self.jid), sender.keys
+        at = self.server.now()
 
         def direct(count: int | None = None) -> Node:
             """For a device that could not decrypt it: the key and the content in one, encrypted for it alone."""
@@ -168,11 +169,11 @@ class Group:
                 keys.begin_session(device)
             word, ciphertext = keys.encrypt(device, pb.encode(distribution) + content)
             enc = enc_node(word, ciphertext, kind, count)
-            return sender.message_node(ident, kind, enc, **self.origin(sender))
+            return sender.message_node(ident, kind, enc, t=at, **self.origin(sender))
 
         parts = [common]
         if device.keys.identity not in key.sent_to:
             key.sent_to.add(device.keys.identity)
             parts.insert(0, enc_node(*keys.encrypt(device, pb.encode(distribution)), kind))
-        stanza = sender.message_node(ident, kind, *parts, **self.origin(sender))
+        stanza = sender.message_node(ident, kind, *parts, t=at, **self.origin(sender))
         device.post(Envelope(stanza, direct))

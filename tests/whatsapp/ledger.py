@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class SentEntry:
-    """A message to an account's devices; `wire` counts how often it was sent on a connection."""
+    """A message to an account's devices; `wire` counts how often it was sent on a connection.
+
+    `asked_again`: a device could not decrypt it and requested it again.
+    """
 
     ident: str
     peer: str  # the sender's phone number
     text: str
     at: float
     wire: int = 0
+    asked_again: bool = False
 
 
 @dataclass
@@ -81,6 +85,11 @@ class Ledger:
     def sent_again(self, account: Account, ident: str) -> None:
         """A message is delivered once more, and has to be acknowledged once more."""
         self._page(account).unreceipted[ident] = None
+
+    def asked_again(self, account: Account, ident: str) -> None:
+        """A device requested a message again."""
+        if entry := self._page(account).sent.get(ident):
+            entry.asked_again = True
 
     def on_wire(self, account: Account, ident: str) -> None:
         """A message was sent on a connection; syncs of a phone to its devices don't count."""

@@ -117,7 +117,8 @@ class Person:
         garbled: bool = False,
         **attrs: Value,
     ) -> None:
-        """Send an encoded message to one device, encrypted for it alone."""
+        """Send an encoded message to one device, encrypted for it alone; sent again, it keeps its time."""
+        at = self.server.now()
 
         def stanza(count: int | None = None) -> Node:
             if count is not None:
@@ -125,7 +126,7 @@ class Person:
                 self.keys.begin_session(device)
             word, ciphertext = self.keys.encrypt(device, content)
             enc = enc_node(word, ciphertext, kind, count, garbled=garbled and count is None)
-            return self.message_node(ident, kind, enc, **attrs)
+            return self.message_node(ident, kind, enc, **{"t": at, **attrs})
 
         device.post(Envelope(stanza(), stanza))
 
@@ -134,8 +135,8 @@ class Person:
     ) -> Node:
         """The <message> around the ciphertext."""
         return node(
-            "message", *parts, id=ident, t=self.server.now(), type_=kind.type, edit=kind.edit,
-            notify=self.name, **attrs,
+            "message", *parts, id=ident, type_=kind.type, edit=kind.edit, notify=self.name,
+            **{"t": self.server.now(), **attrs},
         )  # fmt: skip
 
     async def send_receipt(
