@@ -18,7 +18,7 @@ from tests.system.rest import API, BOB, a_site, get, post
 from tests.system.systems import System
 from tests.whatsapp import contents
 from tests.whatsapp.history import Conversation, Line
-from tests.whatsapp.people import Person
+from tests.whatsapp.people import Addressing, Person
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -95,6 +95,27 @@ async def test_the_phone_is_asked_for_older_messages(site: System) -> None:
     (thread,) = (await get(site, f"{API}/threads/{ident}"))["threads"]
     assert thread["lastMessageText"] == "new"
     assert (await dashboard_row(site))["lastBackfillAt"] is not None
+
+
+@pytest.mark.parametrize(
+    "answered", [Addressing.LID_WITH_PN, Addressing.LID, Addressing.PN_WITH_LID]
+)
+async def test_the_answer_for_a_thread_under_a_hidden_id_is_counted(
+    site: System, answered: Addressing
+) -> None:
+    """The phone may answer with the number, or with both addresses: then the thread moves to the number's."""
+    site.bob.addressing = Addressing.LID
+    await site.receive("new")
+    site.bob.addressing = answered
+    site.account.phone.archive.keep(old_messages_of(site.bob, 7))
+    ident = await ident_of(site)
+    await post(site, f"{API}/backfill/{ident}")
+    done = await ended(site)
+    assert (done["threads"], done["messages"], done["errors"]) == (1, 7, 0)
+    (thread,) = (await site.daemon.call("threads.list"))["threads"]
+    assert thread["chat"] == (str(site.bob.lid) if answered is Addressing.LID else BOB)
+    assert thread["messages"] == 8
+    assert done["results"] == [{"thread": thread["id"], "messages": 7, "error": ""}]
 
 
 async def test_the_question_is_for_the_phone_alone(site: System) -> None:

@@ -120,7 +120,7 @@ class Run:
             self._answers.get_nowait()  # too late
         try:
             await worker.ask_history(oldest, self._options.messages)
-            return ThreadResult(thread=thread.id, messages=await self._answer(thread.id))
+            return await self._answer(thread.id)
         except NotSupported:
             raise
         except TimeoutError:
@@ -128,13 +128,18 @@ class Run:
         except WadError as error:
             return ThreadResult(thread=thread.id, error=str(error))
 
-    async def _answer(self, thread: str) -> int:
-        """The number of new messages that the phone sent of the thread.  Raises TimeoutError."""
+    async def _answer(self, asked: str) -> ThreadResult:
+        """The number of new messages that the phone sent of the thread.  Raises TimeoutError.
+
+        The answer may make another address of the person known, to which the thread then moves.
+        """
         async with asyncio.timeout(self._pace.answer):
             while True:
                 answer = await self._answers.get()
-                if thread in answer.threads or not answer.threads:
-                    return answer.new[thread]
+                thread = await self._store.thread(asked)
+                ident = asked if thread is None else thread.id
+                if not answer.threads or not answer.threads.isdisjoint((asked, ident)):
+                    return ThreadResult(thread=ident, messages=answer.new[ident])
 
     async def _note(self, result: ThreadResult) -> None:
         self.done, self.last = self.done.plus(result), result
