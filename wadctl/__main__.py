@@ -7,6 +7,7 @@ went away, 74 the output cannot be written; all others are the `exit_code` of `w
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -27,7 +28,7 @@ from wadctl.files import send_file_command
 from wadctl.importing import import_command
 from wadctl.invocation import Invocation, current_invocation, socket_path
 from wadctl.moving import session_export_command, session_import_command
-from wadctl.pairing import pair
+from wadctl.pairing import PairingOptions, pair
 from wadctl.repairing import repair_command
 from wadctl.replies import decoded
 from wadctl.restarting import restart_daemon
@@ -125,8 +126,21 @@ def _pair() -> Command:
             help="Give up after this number of seconds [default: when the pairing window closes].",
         ),
     )
-    command.callback = lambda account, timeout: pair(current_invocation(), account, timeout)
+    command.params.insert(
+        2,
+        click.Option(
+            ["--png"],
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Write the QR code to this file as a PNG image, instead of drawing it.",
+        ),
+    )
+    command.callback = _run_pair
     return command
+
+
+def _run_pair(account: str, code: bool, phone: str, timeout: float, png: Path | None) -> None:
+    pair(current_invocation(), account, PairingOptions(timeout, code, phone, png))
 
 
 def _restart(account: str | None, timeout: float) -> None:

@@ -1,9 +1,11 @@
-"""A QR code as text: two rows of modules per line."""
+"""A QR code as text, two rows of modules per line, or as a PNG file."""
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Final
 
+_SCALE: Final = 8  # pixels of a module in a file
 _QUIET: Final = 2  # modules of white around it; the standard says 4, phones read 2
 _BLACK_ON_WHITE: Final = "\x1b[30;107m"
 _RESET: Final = "\x1b[0m"
@@ -23,6 +25,15 @@ def draw(code: str, *, colour: bool) -> list[str]:
         for upper, lower in zip(rows[::2], rows[1::2], strict=True)
     ]
     return [f"{_BLACK_ON_WHITE}{line}{_RESET}" for line in lines] if colour else lines
+
+
+def png(code: str) -> bytes:
+    """The QR code as a PNG image."""
+    import segno
+
+    image = BytesIO()
+    segno.make_qr(code, error="m").save(image, kind="png", scale=_SCALE, border=4)
+    return image.getvalue()
 
 
 def _modules(code: str) -> list[list[bool]]:

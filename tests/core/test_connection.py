@@ -24,6 +24,8 @@ from wad.core.connection import (
     Outdated,
     Pair,
     Paired,
+    PairingCode,
+    PairingCodeRefused,
     QrOver,
     QrShown,
     Replaced,
@@ -70,6 +72,57 @@ def test_pairing_from_code_to_connected() -> None:
     assert (status.state, status.qr) == (State.AWAITING_SCAN, "code")
     status = after(Paired(), Connected(), status=status)
     assert (status.state, status.qr, status.pair_until) == (State.CONNECTED, "", None)
+
+
+PHONE = "15550000001"
+BY_CODE = after(Begin(paired=False), Pair(500, paired=False, phone=PHONE), QrShown("qr"))
+
+
+def test_pairing_by_a_code_to_type() -> None:
+    """It can be requested once a QR code is shown, and is gone after the login."""
+    before = after(Begin(paired=False), Pair(500, paired=False, phone=PHONE))
+    assert (before.needs_pairing_code, BY_CODE.needs_pairing_code) == (False, True)
+    status = after(PairingCode(PHONE, "ABCD-EFGH"), status=BY_CODE)
+    assert (status.pairing_code, status.needs_pairing_code) == ("ABCD-EFGH", False)
+    assert "Link with phone number" in status.action
+    assert after(QrShown("next"), status=status).pairing_code == "ABCD-EFGH"
+    status = after(Paired(), Connected(), status=status)
+    assert (status.pairing_code, status.pairing_phone) == ("", "")
+
+
+@pytest.mark.parametrize("end", [QrOver(), Lost("the network"), Ended("crashed"), Restart()])
+def test_a_code_to_type_ends_with_its_connection(end: Input) -> None:
+    """The next connection needs another one, for the same phone."""
+    status = after(PairingCode(PHONE, "ABCD-EFGH"), end, status=BY_CODE)
+    assert (status.pairing_code, status.pairing_phone) == ("", PHONE)
+    status = after(Due(), QrShown("next"), status=replace(status, worker=True))
+    assert status.needs_pairing_code
+
+
+def test_a_refused_code_leaves_the_qr_code() -> None:
+    """The reason is shown, and the window stays open."""
+    status = after(PairingCodeRefused(PHONE, "rate-overlimit"), status=BY_CODE)
+    assert (status.qr, status.pairing_phone, status.needs_pairing_code) == ("qr", "", False)
+    assert "rate-overlimit" in status.reason
+    assert status.pair_until == 500
+
+
+def test_a_code_of_an_earlier_request_is_dropped() -> None:
+    """It was for another phone, or the connection that it belongs to is gone."""
+    assert after(PairingCode("15550000009", "ABCD-EFGH"), status=BY_CODE) == BY_CODE
+    lost = after(Lost("the network"), status=BY_CODE)
+    assert after(PairingCode(PHONE, "ABCD-EFGH"), status=lost).pairing_code == ""
+
+
+def test_another_phone_gets_another_code() -> None:
+    """A second request while a code is shown keeps it for the same phone only; without a phone it is dropped."""
+    status = after(PairingCode(PHONE, "ABCD-EFGH"), status=BY_CODE)
+    same = after(Pair(600, paired=False, phone=PHONE), status=status)
+    assert (same.pairing_code, same.pair_until) == ("ABCD-EFGH", 600)
+    other = after(Pair(600, paired=False, phone="15550000009"), status=status)
+    assert (other.pairing_code, other.needs_pairing_code) == ("", True)
+    none = after(Pair(600, paired=False), status=status)
+    assert (none.pairing_code, none.needs_pairing_code, none.qr) == ("", False, "qr")
 
 
 def test_used_up_codes_are_followed_by_new_ones() -> None:

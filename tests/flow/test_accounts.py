@@ -55,6 +55,33 @@ async def test_pairing_shows_a_code_and_connects(tmp_path: Path) -> None:
         assert account.card.jid.startswith("15550009999")
 
 
+async def test_a_code_to_type_is_requested_once_a_qr_code_is_shown(tmp_path: Path) -> None:
+    """Also for a window that is open already; the simulated phone scans instead."""
+    async with a_world(tmp_path, auto_pair=False) as world, world.leading():
+        account = await world.accounts.add("shop")
+        await account.pair()
+        await until(lambda: account.status.qr, "a QR code")
+        await account.pair("15550000001")
+        await until(lambda: account.status.pairing_code, "a code")
+        assert account.status.pairing_code == "SIMU-1ATE"
+        world.worker(account).scan()
+        assert account.status.pairing_code == ""
+
+
+async def test_a_code_to_type_that_is_refused(tmp_path: Path) -> None:
+    """The reason is in the status, and the next request asks again."""
+    async with a_world(tmp_path, auto_pair=False) as world, world.leading():
+        account = await world.accounts.add("shop")
+        await account.pair()
+        await until(lambda: account.status.qr, "a QR code")
+        world.worker(account).code_refusal = "rate-overlimit"
+        await account.pair("15550000001")
+        await until(lambda: "rate-overlimit" in account.status.reason, "the refusal")
+        world.worker(account).code_refusal = ""
+        await account.pair("15550000001")
+        await until(lambda: account.status.pairing_code, "a code")
+
+
 async def test_a_paired_account_cannot_be_paired_again(tmp_path: Path) -> None:
     """Pairing would throw the session away, so it is refused."""
     async with a_world(tmp_path) as world, world.leading():

@@ -40,6 +40,41 @@ async def scanned(line: Line) -> None:
     await line.until(State.CONNECTED)
 
 
+async def test_a_code_to_type(tmp_path: Path) -> None:
+    """The phone refuses another code and links with the one that is shown; the account connects."""
+    async with a_real_world(tmp_path) as world, world.lead():
+        line = await world.line(paired=False)
+        await line.wad.pair(line.whatsapp.pn.user)
+        await until(lambda: line.wad.status.pairing_code, "a code")
+        with pytest.raises(ValueError, match="another code"):
+            await line.whatsapp.phone.enter_code("AAAA-AAAA")
+        await line.whatsapp.phone.enter_code(line.wad.status.pairing_code)
+        await line.until(State.CONNECTED)
+        assert line.wad.status.pairing_code == ""
+
+
+async def test_a_new_connection_shows_another_code_to_type(tmp_path: Path) -> None:
+    """The code of a connection that was lost links nothing; that of the next one does."""
+    async with a_real_world(tmp_path) as world, world.lead():
+        line = await world.line(paired=False)
+        await line.wad.pair(line.whatsapp.pn.user)
+        await until(lambda: line.wad.status.pairing_code, "a code")
+        before = line.wad.status.pairing_code
+        await world.server.drop_unlinked()
+        await until(lambda: line.wad.status.pairing_code not in ("", before), "another code")
+        await line.whatsapp.phone.enter_code(line.wad.status.pairing_code)
+        await line.until(State.CONNECTED)
+
+
+async def test_a_number_that_the_library_refuses(tmp_path: Path) -> None:
+    """The library's reason is shown, and the QR code still links the device."""
+    async with a_real_world(tmp_path) as world, world.lead():
+        line = await world.line(paired=False)
+        await line.wad.pair("123")
+        await until(lambda: "too short" in line.wad.status.reason, "the refusal")
+        await scanned(line)
+
+
 async def test_used_up_codes_are_followed_by_new_ones(tmp_path: Path) -> None:
     """WhatsApp sends no more codes: a new worker requests others, at once, and one of them connects."""
     async with a_real_world(tmp_path) as world, world.lead():

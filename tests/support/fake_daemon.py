@@ -126,8 +126,8 @@ class FakeAccount:
     async def ended(self) -> None:
         pass
 
-    async def pair(self) -> None:
-        self.orders.append("pair")
+    async def pair(self, phone: str = "") -> None:
+        self.orders.append(f"pair +{phone}" if phone else "pair")
 
     async def start(self) -> None:
         self.orders.append("start")

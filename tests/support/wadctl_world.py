@@ -93,7 +93,7 @@ class Terminal:
 
     def __init__(self, *arguments: str, columns: int, lines: int, env: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.resize(columns=columns, lines=lines)
         self.process = subprocess.Popen(
             [*COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, env=env,
             start_new_session=True,
@@ -107,6 +107,10 @@ class Terminal:
             self.seen += more
         assert text in self.seen, self.seen
         return self.seen
+
+    def resize(self, *, columns: int, lines: int) -> None:
+        """Change the size of the terminal."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def type(self, text: str) -> None:
         """Press keys."""

@@ -121,23 +121,112 @@ def test_pairing_without_colour(world: Served, terminal: Callable[..., Terminal]
     assert len(QR_ROW.findall(shown.seen.replace("\r\n", "\n"))) > 15
 
 
-def test_a_terminal_too_small(world: Served, terminal: Callable[..., Terminal]) -> None:
-    """A code that does not fit on the screen is reported."""
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (60, 24), (40, 60)])
+def test_a_terminal_too_small(
+    world: Served, terminal: Callable[..., Terminal], columns: int, lines: int
+) -> None:
+    """A code that does not fit is not drawn; the text says the size and the other ways, within the screen."""
     fresh(world)
-    shown = terminal("account", "pair", "acc-9", columns=40, lines=10)
+    shown = terminal("account", "pair", "acc-9", columns=columns, lines=lines, NO_COLOR="1")
+    shown.read_until("open.")
+    page = shown.seen.rpartition("\x1b[H")[2].splitlines()
+    assert page[0].startswith("The terminal is too small")
+    assert "  wadctl account pair acc-9 --code" in page
+    assert "  wadctl account pair acc-9 --png FILE" in page
+    assert max(map(len, page)) <= columns
+    assert len(page) < lines
+    assert "█" not in shown.seen
+
+
+def test_a_terminal_that_is_enlarged(world: Served, terminal: Callable[..., Terminal]) -> None:
+    """The code appears without a new command."""
+    fresh(world)
+    shown = terminal("account", "pair", "acc-9", columns=80, lines=24, NO_COLOR="1")
     shown.read_until("The terminal is too small")
+    shown.resize(columns=80, lines=60)
+    shown.read_until("█")
 
 
-def test_a_terminal_of_24_lines(world: Served, terminal: Callable[..., Terminal]) -> None:
-    """The texts below the code are wrapped between words, and the size that is needed counts their lines."""
+def code_shown(world: Served, code: str = "ABCD-EFGH") -> None:
+    """The code to type of an account that shows one."""
+    change(
+        world, State.AWAITING_SCAN, "enter the code", qr=CODE, pair_until=9e9,
+        pairing_phone="15550000001", pairing_code=code,
+    )  # fmt: skip
+
+
+def test_pairing_by_a_code_to_type(world: Served, terminal: Callable[..., Terminal]) -> None:
+    """The code, the phone and where to type it; 24 lines of 60 columns are enough."""
     fresh(world)
-    shown = terminal("account", "pair", "acc-9", columns=80, lines=10, NO_COLOR="1")
-    shown.read_until("shown whole.")
-    page = shown.seen.rpartition("\x1b[H")[2]
-    lines = page.splitlines()
-    last = next(n for n, line in enumerate(lines) if line.startswith("The terminal"))
-    assert max(map(len, lines)) <= 80
-    assert f"and {last + 1} lines." in " ".join(page.split())
+    code_shown(world)
+    shown = terminal("account", "pair", "acc-9", "--code", columns=60, lines=24, NO_COLOR="1")
+    shown.read_until("pairing window open.")
+    assert "Enter this code:  ABCD-EFGH" in shown.seen
+    assert "On the phone +15550000001:" in shown.seen
+    assert "█" not in shown.seen
+    assert max(map(len, shown.seen.splitlines())) <= 60
+    code_shown(world, "WXYZ-1234")
+    shown.read_until("Enter this code:  WXYZ-1234")
+    change(world, State.CONNECTED, "logged in")
+    assert shown.wait() == 0
+    assert world.daemon.accounts.find("acc-9").orders == ["pair +15550000001"]
+
+
+def test_pairing_by_a_code_as_json(world: Served) -> None:
+    """The code is an event of its own."""
+    fresh(world)
+    code_shown(world)
+    process = start(world, "account", "pair", "acc-9", "--code", "--json")
+    assert json.loads(line(process)) == {"event": "code", "code": "ABCD-EFGH", "number": 1}
+    change(world, State.CONNECTED, "logged in")
+    assert end(process)[0] == 0
+
+
+def test_a_code_that_whatsapp_refuses(world: Served) -> None:
+    """The reason, and the other way."""
+    fresh(world)
+    process = start(world, "account", "pair", "acc-9", "--code")
+    code, _, err = end(process)
+    assert code == 9
+    assert "acc-9 was not paired: scan the QR code" in err
+    assert "hint: wadctl account pair acc-9 shows a QR code" in err
+
+
+def test_a_code_needs_a_number(world: Served) -> None:
+    """That of the account, or one that is given; otherwise the hint is the command with a number."""
+    fresh(world)
+    world.do(lambda d: setattr(d.accounts.find("acc-9").card, "phone", ""))
+    result = run(world, "account", "pair", "acc-9", "--code")
+    assert result.exit_code == 2
+    assert "hint: wadctl account pair acc-9 --code --phone +15550000001" in result.stderr
+
+
+def test_the_qr_code_as_a_file(world: Served, tmp_path: Path) -> None:
+    """A PNG image that nobody else can read, replaced by each new code."""
+    fresh(world)
+    file = tmp_path / "a code.png"
+    process = start(world, "account", "pair", "acc-9", "--png", str(file))
+    assert line(process) == f"The QR code is in {file}."
+    first = file.read_bytes()
+    assert first.startswith(b"\x89PNG\r\n\x1a\n")
+    assert file.stat().st_mode & 0o777 == 0o600
+    change(world, State.AWAITING_SCAN, "scan", qr="2@next", pair_until=9e9)
+    while line(process) != f"The QR code is in {file}.":
+        pass
+    assert file.read_bytes() != first
+    process.send_signal(signal.SIGINT)
+    code, out, err = end(process)
+    assert code == 130
+    assert f"wadctl account pair acc-9 --png '{file}' shows the code again" in err
+    assert "█" not in out
+
+
+def test_a_qr_code_file_that_cannot_be_written(world: Served, tmp_path: Path) -> None:
+    """One line, and its code."""
+    fresh(world)
+    result = run(world, "account", "pair", "acc-9", "--png", str(tmp_path / "no" / "code.png"))
+    assert result.exit_code == 8
+    assert "code.png" in result.stderr
 
 
 def test_pairing_without_a_scan(world: Served) -> None:

@@ -106,10 +106,14 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The operator requests QR codes until `until` (monotonic seconds).  `paired`: a session is on this disk."""
+    """The operator requests QR codes until `until` (monotonic seconds).  `paired`: a session is on this disk.
+
+    `phone`: the number of a phone on which a code of eight characters is to be entered; empty: QR codes only.
+    """
 
     until: float
     paired: bool
+    phone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,22 @@ class QrShown:
     """WhatsApp sent a QR code, which replaces the previous one."""
 
     code: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairingCode:
+    """WhatsApp gave a code of eight characters for the phone with this number."""
+
+    phone: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairingCodeRefused:
+    """There is no code for the phone with this number; QR codes are still shown."""
+
+    phone: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +218,8 @@ class Due:
 
 
 Input = (
-    Begin | StepDown | Stop | Pair | Launched | Restart | QrShown | QrOver | Paired | Connected | Lost | Ended
-    | LoggedOut | Replaced | Banned | Outdated | Broken | Due
+    Begin | StepDown | Stop | Pair | Launched | Restart | QrShown | PairingCode | PairingCodeRefused | QrOver | Paired
+    | Connected | Lost | Ended | LoggedOut | Replaced | Banned | Outdated | Broken | Due
 )  # fmt: skip
 
 # --- the status, and the rules ------------------------------------------------------------------
@@ -212,6 +232,8 @@ class Status:
     `worker`: a worker process should run now.  `launched_at`: when it was started, None while it waits in the start
     queue.  `worker_until`: when it is replaced, unless it makes progress before.  `retry_at`: when to start the next
     one.  `attempts`: failures in a row.  `settles_at`: when they are reset, if the connection lasts until then.
+    `pairing_phone`: the number for which a code of eight characters is requested; `pairing_code`: that code, which is
+    valid at most as long as the same connection shows QR codes.
     """
 
     state: State = State.PASSIVE
@@ -226,15 +248,27 @@ class Status:
     pair_until: float | None = None
     attempts: int = 0
     settles_at: float | None = None
+    pairing_phone: str = ""
+    pairing_code: str = ""
+
+    @property
+    def needs_pairing_code(self) -> bool:
+        """Whether the worker should request a code of eight characters: it can once it shows a QR code."""
+        return bool(self.worker and self.pairing_phone and self.qr and not self.pairing_code)
 
     @property
     def action(self) -> str:
         """What the operator can do now; empty if there is nothing to do."""
         if self.state is State.AWAITING_SCAN and not self.qr:
             return "wadctl account pair ACCOUNT" if self.pair_until is None else "wait for the code"
+        if self.state is State.AWAITING_SCAN and self.pairing_code:
+            return _BY_CODE
         return _ACTIONS.get(self.state, "")
 
 
+_BY_CODE: Final = (
+    "enter the code: WhatsApp on the phone, Linked devices, Link a device, Link with phone number"
+)
 _ACTIONS: Final = {
     State.AWAITING_SCAN: "scan the code: WhatsApp on the phone, Linked devices, Link a device",
     State.LOGGED_OUT: "wadctl account pair ACCOUNT",
@@ -296,6 +330,10 @@ def step(status: Status, event: Input, now: float, chance: float, delays: RetryD
     after = _step(status, event, now, chance, delays)
     if after.settles_at is not None and after.state is not State.CONNECTED:
         after = replace(after, settles_at=None)
+    if after.pairing_phone and after.pair_until is None:
+        after = replace(after, pairing_phone="")
+    if after.pairing_code and not (after.worker and after.qr and after.pairing_phone):
+        after = replace(after, pairing_code="")
     if after.launched_at is not None and not after.worker:
         after = replace(after, launched_at=None)
     if after.state is status.state or _has_own_since(event, after.state):
@@ -322,8 +360,8 @@ def _step(status: Status, event: Input, now: float, chance: float, delays: Retry
             return fresh if since is None else replace(fresh, since=since)
         case Begin(paired, elsewhere, lasting):
             return _begin(replace(status, paired=paired), elsewhere, lasting, now + delays.library)
-        case Pair(until, paired):
-            return _pair(replace(status, paired=paired), until, now + delays.library)
+        case Pair(until, paired, phone):
+            return _pair(replace(status, paired=paired), until, now + delays.library, phone)
         case Restart():
             return _restart(status, now)
         case Due():
@@ -336,6 +374,12 @@ def _step(status: Status, event: Input, now: float, chance: float, delays: Retry
             return status  # likewise
         case QrShown(code):
             return _qr(status, code, now + delays.code)
+        case PairingCode(phone) | PairingCodeRefused(phone) if phone != status.pairing_phone:
+            return status
+        case PairingCode(_, code):
+            return replace(status, pairing_code=code, reason=_ENTER) if status.qr else status
+        case PairingCodeRefused(_, why):
+            return replace(status, pairing_phone="", reason=f"WhatsApp gives no code: {why}")
         case QrOver():
             return _qr_over(status, now, delays)
         case Paired():
@@ -406,7 +450,10 @@ def _begin(
     return replace(fresh, worker=True, worker_until=worker_until)
 
 
-def _pair(status: Status, until: float, worker_until: float) -> Status:
+_ENTER: Final = "enter the code on the phone"
+
+
+def _pair(status: Status, until: float, worker_until: float, phone: str) -> Status:
     if status.state is State.PASSIVE:
         raise Conflict("cannot pair: this instance is passive", hint="pair on the active instance")
     if status.paired:
@@ -415,9 +462,19 @@ def _pair(status: Status, until: float, worker_until: float) -> Status:
             hint="end the present pairing first: wadctl account logout ACCOUNT",
         )
     if status.worker and status.pair_until is not None:
-        return replace(status, pair_until=until)
-    fresh = _without_worker(status, State.AWAITING_SCAN, "requesting a QR code from WhatsApp")
-    return replace(fresh, worker=True, worker_until=worker_until, pair_until=until)
+        if phone == status.pairing_phone:
+            return replace(status, pair_until=until)
+        reason = "requesting a code from WhatsApp" if phone else status.reason
+        if not phone and status.qr:
+            reason = "scan the QR code"
+        return replace(
+            status, pair_until=until, pairing_phone=phone, pairing_code="", reason=reason
+        )
+    what = "code" if phone else "QR code"
+    fresh = _without_worker(status, State.AWAITING_SCAN, f"requesting a {what} from WhatsApp")
+    return replace(
+        fresh, worker=True, worker_until=worker_until, pair_until=until, pairing_phone=phone
+    )
 
 
 def _restart(status: Status, now: float) -> Status:
@@ -483,10 +540,12 @@ def _qr(status: Status, code: str, worker_until: float) -> Status:
     if status.pair_until is None:
         # The session on the disk was not valid: report that, and show no codes without a pairing window.
         return _without_worker(replace(status, paired=False), State.AWAITING_SCAN, "not paired")
+    reason = "scan the QR code"
+    if status.pairing_phone:
+        reason = _ENTER if status.pairing_code else "requesting a code from WhatsApp"
     return replace(
-        status, state=State.AWAITING_SCAN, reason="scan the QR code", qr=code,
-        worker_until=worker_until,
-    )  # fmt: skip
+        status, state=State.AWAITING_SCAN, reason=reason, qr=code, worker_until=worker_until
+    )
 
 
 def _paired(status: Status, now: float, delays: RetryDelays) -> Status:

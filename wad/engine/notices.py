@@ -39,6 +39,8 @@ _MOST_REASONS: Final = 10
 
 Text = Annotated[str, Meta(max_length=MAX_ERROR_TEXT)]
 Code = Annotated[str, Meta(min_length=1, max_length=_LONGEST_CODE, pattern=r"^[\x20-\x7e]+\Z")]
+EightCharacters = Annotated[str, Meta(pattern=r"^[0-9A-Z]{4}-[0-9A-Z]{4}\Z")]
+"""A code that links a device when it is entered on the phone."""
 Duration = Annotated[float, Meta(ge=0, le=LONGEST_BAN)]
 """Seconds."""
 Row = Annotated[int, Meta(ge=0, le=2**63 - 1)]

@@ -207,6 +207,13 @@ class Worker(Protocol):
         """Request these messages from the phone; those that it has arrive like any others.  Raises the same."""
         ...
 
+    async def pairing_code(self, phone: str) -> str:
+        """Request a code (`XXXX-XXXX`) that links this device when it is entered on the phone with this number.
+
+        `phone`: digits.  Valid only while QR codes are shown.  Raises EngineFailure, TimedOut.
+        """
+        ...
+
     async def log_out(self) -> None:
         """Remove this device from the account at WhatsApp.  Raises EngineFailure, TimedOut."""
         ...

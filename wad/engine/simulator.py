@@ -15,7 +15,7 @@ from pathlib import Path
 
 from wad.core import connection
 from wad.core import event as event_codec
-from wad.core.errors import NotFound, NotSupported
+from wad.core.errors import EngineFailure, NotFound, NotSupported
 from wad.core.event import (
     ChatReceived,
     Content,
@@ -136,6 +136,7 @@ class SimulatedWorker:
         self.answers = True
         self.group_roles: dict[Jid, GroupRole] = {}
         self.permitted = 0.0
+        self.code_refusal = ""
 
     def permit(self, until: float) -> None:
         """Record the permission for tests."""
@@ -177,6 +178,12 @@ class SimulatedWorker:
         idents = {one.wa_id for one in wanted}
         for message in [m for m in self.history if m.id in idents and self.answers]:
             self._append(message, message.id, message.at_ms)
+
+    async def pairing_code(self, phone: str) -> str:
+        """A code; the simulated phone scans the QR code instead."""
+        if self.code_refusal:
+            raise EngineFailure(self.code_refusal)
+        return "SIMU-1ATE"
 
     async def log_out(self) -> None:
         """Forget the device."""

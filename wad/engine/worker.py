@@ -157,6 +157,17 @@ class NeonizeWorker(SupervisedWorker):
         shapes = [one.to_wire() for one in wanted]
         await self._call("messages", self._me, shapes, timeout=_CALL_TIMEOUT)
 
+    async def pairing_code(self, phone: str) -> str:
+        """Request a code to enter on this phone."""
+        answer = await self._call("pairing_code", phone, timeout=_CALL_TIMEOUT)
+        try:
+            found: str = notices.convert(
+                answer, notices.EightCharacters, "the answer to 'pairing_code'"
+            )
+        except InvalidData as error:
+            raise self._refuse_answer(error) from error
+        return found
+
     async def log_out(self) -> None:
         """Remove this device from the account at WhatsApp."""
         await self._call("log_out", timeout=_CALL_TIMEOUT)

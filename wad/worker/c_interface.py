@@ -124,8 +124,9 @@ class Functions:
         go.IsOnWhatsApp.argtypes = [c_char_p, c_char_p, c_int]
         go.GetGroupInfo.argtypes = [c_char_p, c_char_p, c_int]
         go.DecryptPollVote.argtypes = [c_char_p, c_char_p, c_int]
+        go.PairPhone.argtypes = [c_char_p, c_char_p, c_int]
         for function in (
-            go.SendMessage, go.Upload, go.IsOnWhatsApp, go.GetGroupInfo, go.DecryptPollVote,
+            go.SendMessage, go.Upload, go.IsOnWhatsApp, go.GetGroupInfo, go.DecryptPollVote, go.PairPhone,
         ):  # fmt: skip
             function.restype = ctypes.POINTER(_Bytes)
 
@@ -213,6 +214,10 @@ class Functions:
     def decrypt_poll_vote(self, uuid: bytes, event: bytes) -> bytes:
         """A serialized ReturnFunctionWithError; `event` is a Message event as the library handed it over."""
         return self._bytes(self._go.DecryptPollVote(uuid, event, len(event)))
+
+    def pair_phone(self, uuid: bytes, params: bytes) -> bytes:
+        """A serialized PairPhoneReturnFunction; a field that is missing in `params` ends the process."""
+        return self._bytes(self._go.PairPhone(uuid, params, len(params)))
 
     def _text(self, address: int | None) -> str:
         if not address:

@@ -78,6 +78,8 @@ EVENTS: Final = {
 """The requested events, and their numbers (neonize/events.py, EVENT_TO_INT)."""
 
 _DESKTOP: Final = 7  # waCompanionReg.DeviceProps.PlatformType
+_CHROME: Final = 1
+"""whatsmeow's PairClientType.  WhatsApp accepts only known browsers, with a name of the form `Browser (OS)`."""
 
 
 class Library:
@@ -226,6 +228,23 @@ class Library:
             return GroupRole.NOT_IN
         admin = any(one.IsAdmin or one.IsSuperAdmin for one in ours)
         return GroupRole.READER if info.GroupAnnounce.IsAnnounce and not admin else GroupRole.MEMBER
+
+    def pairing_code(self, phone: str) -> str:
+        """A code to enter on the phone with this number (digits), which gets a notification.  Raises EngineFailure.
+
+        Valid only after the first QR code was shown, and while further ones are.
+        """
+        params = _class("neonize.PairPhoneParams")(
+            phone=phone,
+            showPushNotification=True,
+            clientType=_CHROME,
+            clientDisplayName="Chrome (Linux)",
+        )
+        answer = _class("neonize.PairPhoneReturnFunction").FromString(
+            self._functions.pair_phone(self._uuid, params.SerializeToString())
+        )
+        _check(answer)
+        return exact(answer, "Code")
 
     def log_out(self) -> None:
         """Make WhatsApp forget this device.  Raises EngineFailure."""

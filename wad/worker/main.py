@@ -318,6 +318,8 @@ class WorkerProcess:
                         m, [KnownMessage.from_wire(one) for one in wanted]
                     ),
                 )
+            case "pairing_code", [str(phone)]:
+                return self._library.pairing_code(phone)
             case "log_out", []:
                 return self._library.log_out()
         raise EngineFailure(f"unknown request to a worker: {method!r}")

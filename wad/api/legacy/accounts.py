@@ -97,7 +97,7 @@ def account_document(account: Account, codes: bool) -> Document:
         "phone": card.phone or None,
         "status": status_word(status),
         "qrCode": status.qr if status.qr and codes else None,
-        "pairingCode": None,
+        "pairingCode": status.pairing_code if status.pairing_code and codes else None,
         "createdAt": iso(card.created_ms),
         "lastUpdate": timestamp(max(since_ms, 0)),
         "lastError": None if status.state in _HEALTHY else status.reason,

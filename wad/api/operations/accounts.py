@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
@@ -10,6 +10,11 @@ from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.operations.daemon import NoParams
 from wad.api.views.account import AccountView, RemovedReply, account_view, account_views
+from wad.core.errors import BadInput
+from wad.core.jid import phone_digits
+
+if TYPE_CHECKING:
+    from wad.flow.accounts.account import Account
 
 Ref = Annotated[str, Meta(description="the account's id, name or number")]
 
@@ -18,6 +23,18 @@ class Named(Params, frozen=True):
     """A request about one account."""
 
     account: Ref
+
+
+class PairAccount(Params, frozen=True):
+    """An account to pair."""
+
+    account: Ref
+    code: Annotated[
+        bool, Meta(description="show a code of eight characters to type on the phone, too")
+    ] = False
+    phone: Annotated[
+        str, Meta(description="the phone's number, for --code (default: the account's number)")
+    ] = ""
 
 
 class Add(Params, frozen=True):
@@ -76,15 +93,30 @@ async def rename(context: Context, request: Rename) -> AccountView:
 
 
 @operation("accounts.pair", access=Access.OPERATE, command="account pair", leader_only=True)
-async def pair(context: Context, request: Named) -> AccountView:
-    """Pair an account with its phone by a QR code.
+async def pair(context: Context, request: PairAccount) -> AccountView:
+    """Pair an account with its phone by a QR code, or by a code of eight characters.
 
-    Opens the pairing window (engine.pairing_window) or extends it; the code is in `qr` and in the events.
+    Opens the pairing window (engine.pairing_window) or extends it; the code is in `qr` and in the events. With --code,
+    the phone gets a notification, and the code to type there is in `pairing_code`.
+
+    Example: wadctl account pair shop --code
     """
     account = context.accounts.find(request.account)
+    phone = _phone_of(account, request) if request.code or request.phone else ""
     await account.ended()
-    await account.pair()
+    await account.pair(phone)
     return account_view(account)
+
+
+def _phone_of(account: Account, request: PairAccount) -> str:
+    """The digits of the phone's number.  Raises BadPhone, BadInput if no number is known."""
+    phone = request.phone or account.card.phone
+    if not phone:
+        raise BadInput(
+            f"a code needs the number of the phone, and that of account {account.id} is unknown",
+            hint=f"wadctl account pair {account.id} --code --phone +15550000001",
+        )
+    return phone_digits(phone)
 
 
 @operation("accounts.start", access=Access.OPERATE, command="account start", leader_only=True)

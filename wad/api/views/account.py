@@ -87,7 +87,9 @@ class BackfillView(msgspec.Struct, frozen=True, kw_only=True):
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     """One account.  `action` is what the operator can do about its state.
 
-    `pairing_ends_in_s`: seconds until the pairing window closes; None while it is closed.  `created_ms` is None for an
+    `pairing_phone`: the number of the phone on which `pairing_code`, of eight characters, links the account; both are
+    None unless such a code was requested.  `pairing_ends_in_s`: seconds until the pairing window closes; None while it
+    is closed.  `created_ms` is None for an
     account that runs on another machine.
     """
 
@@ -104,6 +106,8 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool
     paired: bool
     qr: str | None
+    pairing_code: str | None = None
+    pairing_phone: str | None = None
     pairing_ends_in_s: float | None
     retry_in_s: float | None
     worker: WorkerView | None
@@ -138,6 +142,8 @@ def account_view(account: Account) -> AccountView:
         enabled=card.enabled,
         paired=status.paired,
         qr=status.qr or None,
+        pairing_code=status.pairing_code or None,
+        pairing_phone=f"+{status.pairing_phone}" if status.pairing_phone else None,
         pairing_ends_in_s=_until(status.pair_until, now),
         retry_in_s=_until(status.retry_at, now),
         worker=_worker_view(account),

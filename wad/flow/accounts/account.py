@@ -262,9 +262,12 @@ class Account:
         if self.status.state is State.LOGGED_OUT:
             await self._task.wait_until_stopped()
 
-    async def pair(self) -> None:
-        """Open the pairing window, or extend it.  Raises Conflict if it is paired."""
-        await self._pairing.pair()
+    async def pair(self, phone: str = "") -> None:
+        """Open the pairing window, or extend it; with `phone` (digits) a code for that phone is requested.
+
+        Raises Conflict if it is paired.
+        """
+        await self._pairing.pair(phone)
 
     async def check_unpaired(self) -> None:
         """Raise Conflict if there is a session already, or a running worker that may create one."""

@@ -33,8 +33,11 @@ class AccountPairing:
         self._state = state
         self._slot = slot
 
-    async def pair(self) -> None:
-        """Open the pairing window, or extend it.  Raises Conflict if it is paired."""
+    async def pair(self, phone: str = "") -> None:
+        """Open the pairing window, or extend it.  Raises Conflict if it is paired.
+
+        `phone`: digits of the number for which a code of eight characters is requested; empty: QR codes only.
+        """
         async with self._session.lock:
             paired = await self._session.is_paired()
             self._state.check_not_removed()
@@ -46,7 +49,8 @@ class AccountPairing:
             if not paired and self._keeper.card.jid:
                 # The next pairing creates a new device.
                 await self._keeper.change(jid="", lid="", ended=None)
-            self._state.handle(connection.Pair(self._clock.monotonic() + self._window, paired))
+            until = self._clock.monotonic() + self._window
+            self._state.handle(connection.Pair(until, paired, phone))
             await self._keeper.enable(True)
 
     async def check_unpaired(self) -> None:

@@ -55,6 +55,7 @@ class AccountWorker:
         self._wake = wake
         self._on_identity = on_identity
         self._turn: Turn | None = None
+        self._code_requested: tuple[Worker, str] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         state.on_changed = self._on_state
@@ -63,7 +64,33 @@ class AccountWorker:
         self._settle_idle()
         if self._state.status.qr or self._state.status.state is State.CONNECTED:
             self._release_turn()
+        self._request_code()
         self._wake()
+
+    def _request_code(self) -> None:
+        """Request a code of eight characters, where one is wanted and can be requested now."""
+        status, worker = self._state.status, self._slot.worker
+        if worker is None or not status.needs_pairing_code:
+            return
+        request = (worker, status.pairing_phone)
+        if self._code_requested == request:
+            return
+        self._code_requested = request
+        self._around.loops.once(
+            "pairing code", self._request_code_of(*request), account=self._account_dir.id
+        )
+
+    async def _request_code_of(self, worker: Worker, phone: str) -> None:
+        outcome: connection.Input
+        try:
+            outcome = connection.PairingCode(phone, await worker.pairing_code(phone))
+        except WadError as error:
+            outcome = connection.PairingCodeRefused(phone, str(error))
+        finally:
+            if self._code_requested == (worker, phone):
+                self._code_requested = None
+        if self._slot.worker is worker:
+            self._state.handle(outcome)
 
     def _settle_idle(self) -> None:
         if self._slot.is_empty and not self._state.status.worker:
