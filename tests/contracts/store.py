@@ -373,15 +373,6 @@ class StoreContract(
         assert len(pages) == 23
         assert pages == whole
 
-    async def test_which_ids_are_stored(self, store: Store) -> None:
-        """Only the requested ones, of this account."""
-        await store.record(ACC, [*arrival(1), *arrival(2), mark(7, ReceiptMark.READ)])
-        await store.enqueue(queued())
-        await store.record(OTHER, arrival(3, account=OTHER))
-        asked = [wa_id(1), wa_id(3), wa_id(7), ""]
-        assert await store.has_messages(ACC, asked) == {wa_id(1)}
-        assert await store.has_messages(ACC, []) == set()
-
     async def test_totals_count_one_account(self, store: Store) -> None:
         """Threads, messages, and the outbox by state."""
         await store.record(ACC, [*arrival(1), *arrival(2), *arrival(3, BOB)])
@@ -586,15 +577,15 @@ class StoreContract(
         await store.record(ACC, arrival(5))
         await store.settle(queued("late").id, Sent(wa_id(1), NOON + 9000), epoch=EPOCH)
         await store.settle(queued("early").id, Sent(wa_id(2), NOON - 9000), epoch=EPOCH)
-        texts = [m.content.text for m in await store.messages(ANN_THREAD, limit=9)]
-        assert texts == ["late", "text 5", "early"]
+        found = await store.messages(ANN_THREAD, limit=9)
+        assert [m.content.text for m in found] == ["late", "text 5", "early"]
         thread = await one_thread(store)
         assert (thread.last_text, thread.last_ms, thread.last_from_me) == (
             "late",
             NOON + 9000,
             True,
         )
-        assert await store.has_messages(ACC, [wa_id(1), wa_id(2)]) == {wa_id(1), wa_id(2)}
+        assert {m.wa_id for m in found} >= {wa_id(1), wa_id(2)}
 
     async def test_a_message_moved_back_is_not_the_last_any_more(self, store: Store) -> None:
         """If WhatsApp's clock is behind ours, another message may be the newest after all."""

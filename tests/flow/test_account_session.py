@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,18 +132,28 @@ class SlowMove:
         monkeypatch.setattr(AccountDir, name, slowly)
 
 
+@asynccontextmanager
+async def an_export(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Account, SlowMove, asyncio.Task[Any]]]:
+    """A stopped account whose session was exported, and whose file is just being moved."""
+    account = await world.connected()
+    await account.stop()
+    moving = Moving(world.accounts, os.urandom)
+    await moving.export(account, SECRET)
+    move = SlowMove(monkeypatch, "set_aside")
+    finishing = asyncio.create_task(moving.finish_export(account))
+    await asyncio.to_thread(move.begun.wait, TIMEOUT)
+    yield account, move, finishing
+
+
 async def test_no_worker_starts_on_a_file_that_is_being_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An order to start waits for the export, and then sees that the session is not here any more."""
-    async with a_world(tmp_path) as world, world.leading():
-        account = await world.connected()
-        await account.stop()
-        moving = Moving(world.accounts, os.urandom)
-        await moving.export(account, SECRET)
-        move, before = SlowMove(monkeypatch, "set_aside"), account.worker_started_ms
-        finishing = asyncio.create_task(moving.finish_export(account))
-        await asyncio.to_thread(move.begun.wait, TIMEOUT)
+    async with a_world(tmp_path) as world, world.leading(), an_export(world, monkeypatch) as export:
+        account, move, finishing = export
+        before = account.worker_started_ms
         is_paired = world.engine.is_paired
 
         def check(account_dir: AccountDir) -> bool:
@@ -175,7 +186,7 @@ async def test_a_cancelled_import_into_an_account_is_whole(
         with pytest.raises(asyncio.CancelledError):
             await importing
         assert account.card.enabled
-        assert account.account_dir.has_session()
+        assert account.account_dir.session_db.stat().st_size
         assert not (world.account_dirs.root / ".incoming").exists()
         await until(lambda: account.status.state == "connected", "connected")
 
@@ -184,14 +195,8 @@ async def test_a_cancelled_end_of_an_export_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its caller disconnects while the file is moved: the account shows that its session was exported."""
-    async with a_world(tmp_path) as world, world.leading():
-        account = await world.connected()
-        await account.stop()
-        moving = Moving(world.accounts, os.urandom)
-        await moving.export(account, SECRET)
-        move = SlowMove(monkeypatch, "set_aside")
-        finishing = asyncio.create_task(moving.finish_export(account))
-        await asyncio.to_thread(move.begun.wait, TIMEOUT)
+    async with a_world(tmp_path) as world, world.leading(), an_export(world, monkeypatch) as export:
+        account, move, finishing = export
         finishing.cancel()
         move.go.set()
         with pytest.raises(asyncio.CancelledError):

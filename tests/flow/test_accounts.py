@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.small_world import a_world
+from tests.support.small_world import World, a_world
 from tests.support.waiting import TIMEOUT, until
 from wad.core import connection
 from wad.core.connection import State
@@ -373,20 +376,33 @@ async def test_an_account_that_cannot_be_removed_stays(
         assert not account.account_dir.path.exists()
 
 
-async def test_an_account_that_is_being_removed_takes_no_orders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing starts a worker in a directory that is about to be renamed; a second removal is refused."""
+@asynccontextmanager
+async def a_removal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Account, asyncio.Event, asyncio.Task[Any]]]:
+    """An account whose worker has ended and which is not removed before the event is set."""
     gate = asyncio.Event()
 
     async def wait(_account: Account) -> None:
         await gate.wait()
 
-    async with a_world(tmp_path) as world, world.leading():
-        account = await world.connected()
-        monkeypatch.setattr(world.accounts, "on_gone", wait)
-        removing = asyncio.create_task(world.accounts.remove(account.id))
-        await until(lambda: account.worker is None, "its worker's end")
+    account = await world.connected()
+    monkeypatch.setattr(world.accounts, "on_gone", wait)
+    removing = asyncio.create_task(world.accounts.remove(account.id))
+    await until(lambda: account.worker is None, "its worker's end")
+    yield account, gate, removing
+
+
+async def test_an_account_that_is_being_removed_takes_no_orders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing starts a worker in a directory that is about to be renamed; a second removal is refused."""
+    async with (
+        a_world(tmp_path) as world,
+        world.leading(),
+        a_removal(world, monkeypatch) as removal,
+    ):
+        account, gate, removing = removal
         with pytest.raises(Conflict, match="being removed"):
             await account.pair()
         with pytest.raises(Conflict, match="being removed"):
@@ -405,16 +421,12 @@ async def test_a_removal_continues_without_its_caller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller hung up: it is an account, or a removed one, and nothing in between."""
-    gate = asyncio.Event()
-
-    async def wait(_account: Account) -> None:
-        await gate.wait()
-
-    async with a_world(tmp_path) as world, world.leading():
-        account = await world.connected()
-        monkeypatch.setattr(world.accounts, "on_gone", wait)
-        removing = asyncio.create_task(world.accounts.remove(account.id))
-        await until(lambda: account.worker is None, "its worker's end")
+    async with (
+        a_world(tmp_path) as world,
+        world.leading(),
+        a_removal(world, monkeypatch) as removal,
+    ):
+        account, gate, removing = removal
         removing.cancel()
         await asyncio.wait([removing])
         gate.set()

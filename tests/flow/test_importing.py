@@ -233,7 +233,7 @@ async def test_a_lease_lost_during_an_import(tmp_path: Path) -> None:
         with pytest.raises(Passive, match="nothing was changed"):
             await found.run(upload, HERE)
         (account,) = world.accounts.all()
-        assert not account.account_dir.has_session()
+        assert not account.account_dir.session_db.exists()
         assert account.worker is None
 
 

@@ -165,21 +165,30 @@ async def test_a_lost_answer_to_an_acquire_is_corrected_at_once() -> None:
         assert leaderships.epochs == [2]
 
 
-async def test_an_acquire_that_is_answered_late_begins_a_term(
-    monkeypatch: pytest.MonkeyPatch,
+def answer_late(
+    monkeypatch: pytest.MonkeyPatch, shared: Shared, then: Record | None = None
 ) -> None:
-    """Its permission is over; it is renewed before anything begins, in the same epoch."""
-    shared, leaderships, clock = Shared(), Leaderships(), SystemClock()
-    write = shared.write
+    """The first acquire is answered when its permission is over; another instance may write `then` before."""
+    write, clock = shared.write, SystemClock()
 
     async def late(record: Record, expected: str | None) -> str:
         version = await write(record, expected)
         if expected is None:
             begun = clock.monotonic()
             await until(lambda: clock.monotonic() - begun > TERMS.ttl, "the end of the right")
+            if then is not None:
+                await write(then, version)
         return version
 
     monkeypatch.setattr(shared, "write", late)
+
+
+async def test_an_acquire_that_is_answered_late_begins_a_term(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its permission is over; it is renewed before anything begins, in the same epoch."""
+    shared, leaderships = Shared(), Leaderships()
+    answer_late(monkeypatch, shared)
     leader = a_leader(shared, "one")
     async with running(leader, leaderships):
         await until(lambda: leaderships.acting, "the leadership")
@@ -191,18 +200,8 @@ async def test_an_acquire_that_is_answered_late_may_be_overtaken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Another instance acquired before the answer: this one holds nothing, and an operator can take the lease."""
-    shared, leaderships, clock = Shared(), Leaderships(), SystemClock()
-    write = shared.write
-
-    async def late(record: Record, expected: str | None) -> str:
-        version = await write(record, expected)
-        if expected is None:
-            begun = clock.monotonic()
-            await until(lambda: clock.monotonic() - begun > TERMS.ttl, "the end of the right")
-            await write(Record(holder="two", nonce="two", epoch=2, ttl=3600), version)
-        return version
-
-    monkeypatch.setattr(shared, "write", late)
+    shared, leaderships = Shared(), Leaderships()
+    answer_late(monkeypatch, shared, then=Record(holder="two", nonce="two", epoch=2, ttl=3600))
     leader = a_leader(shared, "one")
     async with running(leader, leaderships):
         await until(lambda: leader.holder == "two", "the other holder")

@@ -252,17 +252,6 @@ def test_no_directory_means_no_accounts(tmp_path: Path) -> None:
     assert account_dirs.removed() == []
 
 
-@pytest.mark.parametrize(("content", "there"), [(None, False), (b"", False), (b"keys", True)])
-def test_a_session_is_a_file_with_something_in_it(
-    account_dirs: AccountDirs, content: bytes | None, there: bool
-) -> None:
-    """An empty file is what an interrupted pairing leaves."""
-    account_dir = account_dirs.create(CARD)
-    if content is not None:
-        account_dir.session_db.write_bytes(content)
-    assert account_dir.has_session() is there
-
-
 @pytest.mark.parametrize("ident", ["nobody", "../etc", "", "A B", ".removed"])
 def test_an_unknown_account_is_an_error_that_names_the_known(
     account_dirs: AccountDirs, ident: str

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.damage import DAMAGES, damage
 from tests.support.disks import no_more_than
 from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable
 from wad.core.event import Content, MessageKind, MessageReceived, encode
@@ -124,12 +125,6 @@ def test_which_ids_lie_in_the_spool(spool: Spool) -> None:
     spool.append(received_ms=1, kind="receipt", wa_id="", raw=b"", event=None)
     assert spool.has_ids(["ID1", "ID2", ""]) == {"ID1"}
     assert spool.has_ids([]) == set()
-
-
-def test_the_size_includes_the_log(spool: Spool, path: Path) -> None:
-    """Rows in the write-ahead log are counted."""
-    put(spool, 1, size=100_000)
-    assert spool.size_bytes() > max(100_000, path.stat().st_size)
 
 
 # --- what a worker takes --------------------------------------------------------------------------
@@ -532,19 +527,10 @@ def a_long_one(path: Path, rows: int = 600) -> None:
         spool.append_salvaged(found, "elsewhere", Salvaged())
 
 
-@pytest.mark.parametrize("what", ["header", "middle", "cut", "text"])
+@pytest.mark.parametrize("what", DAMAGES)
 def test_a_damaged_file_is_found_when_it_is_opened(path: Path, what: str) -> None:
     """Overwritten or cut off anywhere: it is not read as if it were whole."""
     a_long_one(path)
-    data = bytearray(path.read_bytes())
-    if what == "header":
-        data[:100] = b"\0" * 100
-    elif what == "middle":
-        data[len(data) // 2 : len(data) // 2 + 20_000] = os.urandom(20_000)
-    elif what == "cut":
-        del data[len(data) // 2 :]
-    else:
-        data[:] = b"this was a spool once\n" * 1000
-    path.write_bytes(data)
+    damage(path, what)
     with pytest.raises(Damaged, match=r"spool\.db is damaged"):
         Spool.open(path)

@@ -33,6 +33,7 @@ from tests.contracts.world import (
     wa_id,
 )
 from tests.store.opened import opened
+from tests.support.damage import DAMAGES, damage
 from tests.support.disks import no_more_than
 from wad.core.change import Change, PutMark
 from wad.core.errors import Damaged, InvalidData, StateUnwritable, Unavailable
@@ -209,21 +210,12 @@ async def a_full_database(path: Path) -> None:
             await store.record(ACC, changes)
 
 
-@pytest.mark.parametrize("what", ["header", "middle", "cut", "text"])
+@pytest.mark.parametrize("what", DAMAGES)
 async def test_a_damaged_database_is_found_when_it_is_opened(tmp_path: Path, what: str) -> None:
     """Overwritten or cut off anywhere: it is not read as if it were whole."""
     path = tmp_path / "wad.db"
     await a_full_database(path)
-    data = bytearray(path.read_bytes())
-    if what == "header":
-        data[:100] = b"\0" * 100
-    elif what == "middle":
-        data[len(data) // 2 : len(data) // 2 + 20_000] = os.urandom(20_000)
-    elif what == "cut":
-        del data[len(data) // 2 :]
-    else:
-        data[:] = b"this was a database once\n" * 1000
-    path.write_bytes(data)
+    damage(path, what)
     with pytest.raises(Damaged, match=r"wad\.db is damaged"):
         await SqliteStore.open(path)
 

@@ -39,8 +39,8 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Systemd]
 
 @pytest.fixture
 def notifier(systemd: Systemd) -> Iterator[Notifier]:
-    """A notifier connected to it, whose clock shows 7 ms."""
-    notifier = Notifier({"NOTIFY_SOCKET": systemd.address}, monotonic_ns=lambda: 7_000_000)
+    """A notifier connected to it."""
+    notifier = Notifier({"NOTIFY_SOCKET": systemd.address})
     yield notifier
     notifier.close()
 
@@ -61,12 +61,6 @@ def test_stopping_is_said(systemd: Systemd, notifier: Notifier) -> None:
     """STOPPING=1 marks an intended end."""
     notifier.stopping()
     assert systemd.received() == b"STOPPING=1"
-
-
-def test_reloading_carries_the_monotonic_time(systemd: Systemd, notifier: Notifier) -> None:
-    """Type=notify-reload requires the time."""
-    notifier.reloading()
-    assert systemd.received() == b"RELOADING=1\nMONOTONIC_USEC=7000"
 
 
 def test_more_time_is_asked_for_in_microseconds(systemd: Systemd, notifier: Notifier) -> None:

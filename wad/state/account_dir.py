@@ -147,13 +147,6 @@ class AccountDir:
             map(os.path.lexists, (self.card_file, self.card_copy, self.session_db))
         )
 
-    def has_session(self) -> bool:
-        """Whether there is a session file that is not empty; the engine checks its contents."""
-        try:
-            return self.session_db.stat().st_size > 0
-        except FileNotFoundError:
-            return False
-
     def write_session(self, session: bytes) -> None:
         """Write a session that was moved from another machine.  Raises StateUnwritable."""
         write_file(self.session_db, session)

@@ -473,11 +473,6 @@ class Spool:
                 (up_to_seq, before_ms, limit),
             ).rowcount
 
-    def size_bytes(self) -> int:
-        """The file's size, its write-ahead log included."""
-        wal = self._path.with_name(self._path.name + "-wal")
-        return sum(path.stat().st_size for path in (self._path, wal) if path.exists())
-
     def close(self) -> None:
         """Close the file.  Idempotent."""
         with self._lock:

@@ -261,10 +261,6 @@ class Store(Protocol):
         wrong."""
         ...
 
-    async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
-        """Which of these WhatsApp ids are stored."""
-        ...
-
     async def totals(self, account: str) -> Totals:
         """Counts of one account."""
         ...

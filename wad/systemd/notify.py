@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import warnings
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Final
 
 import sdnotify
@@ -29,10 +28,7 @@ class Notifier:
     names its process.  A message that cannot be sent is logged, never raised.
     """
 
-    def __init__(
-        self, environ: MutableMapping[str, str], monotonic_ns: Callable[[], int] = time.monotonic_ns
-    ) -> None:
-        self._monotonic_ns = monotonic_ns
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
         address = environ.pop("NOTIFY_SOCKET", "")
         self._systemd = _connect(address) if address else None
 
@@ -51,10 +47,6 @@ class Notifier:
     def stopping(self) -> None:
         """Report that the shutdown has begun."""
         self._send("STOPPING=1")
-
-    def reloading(self) -> None:
-        """Report that a reload has begun; `ready()` ends it."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={self._monotonic_ns() // 1000}")
 
     def extend_timeout(self, usec: int) -> None:
         """Extend the timeout for starting or stopping to `usec` microseconds from now."""

@@ -51,7 +51,6 @@ from wad.store.sqlite.messages import insert_entry, put_message
 from wad.store.sqlite.outbox import load_entry, put_mark, receive_amendment, settle_entry
 from wad.store.sqlite.queue import add_missing_chats, next_entry, readable, record_claim, requeue
 from wad.store.sqlite.rows import (
-    HAS_WA_ID,
     MESSAGE_COLUMNS,
     PLACEHOLDER,
     SHOWN,
@@ -285,13 +284,6 @@ class SqliteStore:
     async def recount(self, account: str) -> int:
         """Derive the summaries of the account's threads again."""
         return await self._write(lambda db: history.recount(db, account))
-
-    async def has_messages(self, account: str, wa_ids: Collection[str]) -> set[str]:
-        """Which of these WhatsApp ids are stored."""
-        query = f"SELECT 1 FROM messages WHERE {HAS_WA_ID} LIMIT 1"
-        return await self._read(
-            lambda db: {ident for ident in wa_ids if db.execute(query, (account, ident)).fetchone()}
-        )
 
     async def totals(self, account: str) -> Totals:
         """Counts of one account."""

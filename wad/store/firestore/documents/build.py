@@ -35,7 +35,7 @@ from wad.store.firestore.documents.lookups import (
     wa_id_path,
 )
 from wad.store.firestore.documents.outbox import entry_fields, entry_path
-from wad.store.firestore.sync.change_log import FACTS, Dirty, KeyKind
+from wad.store.firestore.sync.change_log import Dirty, KeyKind
 from wad.store.port import AccountStatus
 from wad.store.sqlite.outbox import load_entry
 from wad.store.sqlite.rows import (
@@ -67,11 +67,6 @@ class DocumentWrite:
     path: str
     fields: Fields | None
     fault: str = ""
-
-    @property
-    def exclusive(self) -> bool:
-        """Whether only the holder of the lease may write it."""
-        return self.dirty.kind not in FACTS
 
     @property
     def size(self) -> int:
