@@ -104,6 +104,7 @@ class Daemon:
         self._warnings = list(loaded.warnings)
         self._refusal = ""
         self._full = ""
+        self._tight = ""
         self._disk = ThreadPool("disk", 1)  # it may hang as long as a disk hangs
         self._ownership: list[Problem] = []
         self._beginning: Problem | None = None
@@ -208,6 +209,8 @@ class Daemon:
     def findings(self) -> Sequence[Problem]:
         """The problems that the self-checks have found."""
         full = [Problem(code="no_room", text=self._full)] if self._full else []
+        if self._tight and not self._full:
+            full.append(Problem(code="space_low", text=self._tight))
         anew = [] if self._beginning is None else [self._beginning]
         found = [*full, *anew, *self._ownership, *self._shared.problems()]
         return [*found, *self.inspection.problems]
@@ -239,6 +242,8 @@ class Daemon:
 
     def summary(self) -> str:
         """The line for `systemctl status`."""
+        if not self.ready:
+            return "starting"
         accounts = self.accounts.all()
         connected = sum(account.status.state is State.CONNECTED for account in accounts)
         backlog = sum(account.inbound.backlog for account in accounts)
@@ -258,8 +263,8 @@ class Daemon:
         Raises StateUnwritable if the free space is unknown; the last result stays valid.
         """
         state = self.loaded.config.state
-        self._full = await self._disk.run(
-            _full, (self.account_dirs.root, state.dir), state.min_free_mb
+        self._full, self._tight = await self._disk.run(
+            _space, (self.account_dirs.root, state.dir), state.min_free_mb
         )
         sync = self.store.sync_status
         refusal = self._full or (sync.refusal if sync is not None else "")
@@ -299,6 +304,9 @@ class Daemon:
                 await account.quarantine.list_copies()
 
 
+_LOW_SPACE = 4  # times state.min_free_mb: below it the disk is nearly full
+
+
 def _room_mb(directory: Path) -> float:
     try:
         disk = os.statvfs(directory)
@@ -310,12 +318,21 @@ def _room_mb(directory: Path) -> float:
     return disk.f_bavail * disk.f_frsize / 1e6
 
 
-def _full(directories: Sequence[Path], least_mb: int) -> str:
-    """Why accounts have to wait for more space; empty if there is enough.  Raises StateUnwritable."""
-    for directory in directories:
-        if _room_mb(directory) < least_mb:
-            return f"less than {least_mb} MB are free on the disk of {directory}: accounts wait for more space"
-    return ""
+def _space(directories: Sequence[Path], least_mb: int) -> tuple[str, str]:
+    """Why accounts have to wait for more space, and that they will soon have to; empty if there is enough.
+
+    Raises StateUnwritable.
+    """
+    free_mb, directory = min((_room_mb(directory), directory) for directory in directories)
+    if free_mb < least_mb:
+        full = f"less than {least_mb} MB are free on the disk of {directory}: accounts wait for more space"
+        return full, ""
+    if free_mb < _LOW_SPACE * least_mb:
+        return (
+            "",
+            f"{free_mb:.0f} MB are free on the disk of {directory}; accounts disconnect below {least_mb} MB",
+        )
+    return "", ""
 
 
 def _account_options(loaded: LoadedConfig) -> AccountOptions:
@@ -411,8 +428,9 @@ async def _live(daemon: Daemon, notifier: Notifier, start: Start, child: HttpChi
         leader = asyncio.create_task(daemon.leader.run(daemon.lead), name="leader")
         await _first_of(daemon.leader.settled, daemon.stopping)
         log.info("wad %s is ready", __version__)
-        notifier.ready()
         daemon.ready = True
+        notifier.status(daemon.summary())
+        notifier.ready()
         await daemon.stopping.wait()
         log.info("stopping")
         notifier.stopping()

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wad.core.account_reference import Names, ReferenceKind, clash, number_of, reference_kind
+from wad.core.account_reference import (
+    Names,
+    ReferenceKind,
+    clash,
+    number_of,
+    reference_kind,
+    similar,
+)
 
 SHOP = Names("acc-15550000001", "Shop", "+15550000001")
 
@@ -16,6 +23,9 @@ SHOP = Names("acc-15550000001", "Shop", "+15550000001")
     [
         ("acc-15550000001", ReferenceKind.ID),
         ("Shop", ReferenceKind.NAME),
+        ("shop", ReferenceKind.NAME),
+        ("SHOP", ReferenceKind.NAME),
+        ("ACC-15550000001", ReferenceKind.ID),
         ("+15550000001", ReferenceKind.NUMBER),
         ("15550000001", ReferenceKind.NUMBER),
         ("0015550000001", ReferenceKind.NUMBER),
@@ -23,7 +33,7 @@ SHOP = Names("acc-15550000001", "Shop", "+15550000001")
     ],
 )
 def test_an_account_is_meant_by_id_name_and_whole_number(ref: str, how: ReferenceKind) -> None:
-    """However the number is written."""
+    """In any case, and however the number is written."""
     assert reference_kind(ref, SHOP) is how
 
 
@@ -32,8 +42,6 @@ def test_an_account_is_meant_by_id_name_and_whole_number(ref: str, how: Referenc
     [
         "old_15550000001_copy",  # the digits of its number, and more
         "acc-1555000000",
-        "ACC-15550000001",
-        "shop",
         " Shop",
         "Shop ",
         "Sho",
@@ -52,7 +60,7 @@ def test_an_account_is_meant_by_id_name_and_whole_number(ref: str, how: Referenc
     ],
 )
 def test_nothing_else_means_it(ref: str) -> None:
-    """No part, no other case, no other digits."""
+    """No part, no other digits."""
     assert reference_kind(ref, SHOP) is None
 
 
@@ -62,11 +70,11 @@ def test_an_account_without_a_number_is_meant_by_no_number(ref: str) -> None:
     assert reference_kind(ref, Names("a", "b")) is {
         "a": ReferenceKind.ID,
         "b": ReferenceKind.NAME,
-    }.get(ref)
+    }.get(ref.casefold())
 
 
 _REF = st.sampled_from(
-    ["a", "b", "a b", "15550000001", "+15550000001", "1 555 000 0001", "15550000002", "x"]
+    ["a", "b", "B", "a b", "15550000001", "+15550000001", "1 555 000 0001", "15550000002", "x"]
 )
 _NAMES = st.builds(
     Names,
@@ -87,6 +95,19 @@ def test_distinct_names_are_never_ambiguous(one: Names, other: Names, ref: str) 
 def test_a_clash_is_symmetric(one: Names, other: Names) -> None:
     """In either order of creation."""
     assert bool(clash(one, [other])) == bool(clash(other, [one]))
+
+
+def test_a_name_in_another_case_is_taken() -> None:
+    """Otherwise a name in a third case would match both."""
+    assert "already has the name 'Shop'" in clash(Names("other", "sHOP"), [SHOP])
+
+
+@pytest.mark.parametrize(
+    ("ref", "meant"), [("shpo", "Shop"), ("Sho", "Shop"), ("acc-1555000001", SHOP.id), ("x", "")]
+)
+def test_a_misspelled_reference(ref: str, meant: str) -> None:
+    """The nearest name or id, if one is near."""
+    assert similar(ref, [SHOP, Names("depot-1", "Depot")]) == meant
 
 
 def test_a_number_has_one_form() -> None:

@@ -239,3 +239,34 @@ def test_an_address_survives_the_wire(text: str) -> None:
     if jid is not None:
         for codec in (msgspec.msgpack, msgspec.json):
             assert codec.decode(codec.encode(jid), type=Jid) == jid
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [
+        ("+49 (0)171 1234567", "491711234567"),
+        ("0049 (0) 171 1234567", "491711234567"),
+        ("+44 (0)20 7946 0000", "442079460000"),
+        ("+1 (555) 000-0001", "15550000001"),
+        ("+39 06 1234 5678", "390612345678"),
+        ("+225 07 00 00 00 00", "2250700000000"),
+    ],
+)
+def test_a_zero_that_is_dialled_only_within_the_country(text: str, digits: str) -> None:
+    """It is left out where it is in brackets; in some countries a zero is a part of the number."""
+    assert phone_digits(text) == digits
+
+
+@pytest.mark.parametrize("text", ["+49 0171 1234567", "+49 (0171) 1234567", "0044 020 7946 0000"])
+def test_a_zero_that_belongs_to_no_international_number(text: str) -> None:
+    """It would be another person's number, or nobody's: refused, with how to write it."""
+    with pytest.raises(BadPhone, match="a 0 after the country code"):
+        phone_digits(text)
+
+
+def test_a_conversation_is_a_recipient() -> None:
+    """What `wadctl threads` prints can be given as CHAT, for its own account."""
+    thread = "acc-1__15550000002@s.whatsapp.net"
+    assert str(recipient(thread, "acc-1")) == "15550000002@s.whatsapp.net"
+    with pytest.raises(BadInput, match="a conversation of account acc-1, not of acc-2"):
+        recipient(thread, "acc-2")

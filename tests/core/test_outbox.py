@@ -157,6 +157,14 @@ def test_evidence_wins_over_giving_up() -> None:
         advance(entry, Retry())
 
 
+def test_a_cancelled_failure_keeps_its_reason() -> None:
+    """Nothing is sent any more either way, and the operator still sees why it failed."""
+    failed = advance(an_entry(S.SENDING), Refused("not_on_whatsapp", "no such number"))
+    assert advance(failed, Cancel()) == failed
+    uncertain = advance(an_entry(S.SENDING), Unknown("ID", "crash"))
+    assert advance(uncertain, Cancel()).error == "cancelled; it may have been sent: crash"
+
+
 @given(st.lists(OUTCOMES, max_size=25))
 def test_no_path_breaks_the_law(outcomes: list[Outcome]) -> None:
     """Whatever happens in whatever order."""

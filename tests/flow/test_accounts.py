@@ -58,6 +58,19 @@ async def test_pairing_shows_a_code_and_connects(tmp_path: Path) -> None:
         assert account.card.jid.startswith("15550009999")
 
 
+async def test_a_misspelled_account(tmp_path: Path) -> None:
+    """Any case is fine; otherwise the hint is the nearest name, or the names that there are."""
+    async with a_world(tmp_path) as world:
+        account = await world.accounts.add("Front desk")
+        assert world.accounts.find("FRONT DESK") is account
+        with pytest.raises(UnknownAccount) as found:
+            world.accounts.find("front dsk")
+        assert found.value.hint == "did you mean 'Front desk'?"
+        with pytest.raises(UnknownAccount) as found:
+            world.accounts.find("warehouse")
+        assert found.value.hint == "accounts here: Front desk"
+
+
 async def test_a_code_to_type_is_requested_once_a_qr_code_is_shown(tmp_path: Path) -> None:
     """Also for a window that is open already; the simulated phone scans instead."""
     async with a_world(tmp_path, auto_pair=False) as world, world.leading():
@@ -226,7 +239,7 @@ async def test_a_name_that_two_removed_accounts_had_restores_neither(tmp_path: P
             await world.accounts.restore("Shop")
         assert (await world.accounts.restore("one")).card.name == "Shop"
         with pytest.raises(NotFound) as missing:
-            await world.accounts.restore("shop")
+            await world.accounts.restore("depot")
         assert missing.value.hint == "removed accounts: three, two"
 
 
@@ -240,7 +253,7 @@ async def test_an_account_is_found_by_id_name_and_number(tmp_path: Path) -> None
             world.accounts.find("nobody")
 
 
-@pytest.mark.parametrize("ref", ["old_15550000001_copy", "acc-1555000000", "SHOP", "5550000001"])
+@pytest.mark.parametrize("ref", ["old_15550000001_copy", "acc-1555000000", "SHO", "5550000001"])
 async def test_a_directory_that_only_looks_like_an_account_is_ignored(
     tmp_path: Path, ref: str
 ) -> None:

@@ -46,6 +46,8 @@ class Daemon:
         self.command = [sys.executable, "-m", "wad", "run"]
         self.current_directory = Path(__file__).parent.parent.parent
         self.passed: tuple[int, ...] = ()
+        self.notified: list[bytes] = []
+        """What it reported to systemd while it started."""
         self.environ = {
             **{name: os.environ[name] for name in _KEPT if name in os.environ},
             "WAD_STATE_DIR": str(self.state),
@@ -76,8 +78,9 @@ class Daemon:
             )
         try:
             async with asyncio.timeout(TIMEOUT):
-                while b"READY=1" not in await asyncio.get_running_loop().sock_recv(notify, 4096):
-                    pass
+                self.notified = []
+                while b"READY=1" not in self.notified:
+                    self.notified.append(await asyncio.get_running_loop().sock_recv(notify, 4096))
         except TimeoutError:
             raise AssertionError(f"wad is not ready:\n{self.log.read_text()}") from None
         finally:

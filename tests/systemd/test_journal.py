@@ -99,7 +99,8 @@ def test_a_record_has_its_fields(journald: Journald, stderr: TextIO) -> None:
     logging.getLogger("wad.test").warning("no", extra=extra)
     received = journald.received()
     wanted = {
-        "MESSAGE": "no", "PRIORITY": "4", "SYSLOG_IDENTIFIER": "wad", "WAD_LOGGER": "wad.test",
+        "MESSAGE": "no account=a1b2 operation=messages.send code=refused",
+        "PRIORITY": "4", "SYSLOG_IDENTIFIER": "wad", "WAD_LOGGER": "wad.test",
         "WAD_ACCOUNT": "a1b2", "WAD_OPERATION": "messages.send", "WAD_CODE": "refused",
     }  # fmt: skip
     assert {name: received[name] for name in wanted} == wanted

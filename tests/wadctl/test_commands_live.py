@@ -35,7 +35,7 @@ def test_status_shows_daemon_accounts_and_warnings(world: Served) -> None:
     out = run(world, "status").stdout
     assert "wad 0.1.0 on host-a: active" in out
     assert re.search(r"acc-1 +Shop .* connected .* logged in", out)
-    assert "wadctl account pair acc-2" in out
+    assert "wadctl account pair Depot" in out
     assert "warning: a file was set aside" in out
 
 
@@ -344,7 +344,7 @@ def test_accounts_can_be_read_at_80_columns(
     assert max(map(len, lines)) <= 80
     assert any(re.match(r"acc-2 .* logged_out ", line) for line in lines)
     assert reason.strip() in " ".join(shown.seen.split())
-    assert "  what to do: wadctl account pair acc-2" in lines
+    assert "  what to do: wadctl account pair Depot" in lines
 
 
 def test_one_account_can_be_read_at_80_columns(

@@ -1,14 +1,16 @@
 """A reference to an account: its id, its name, or its whole phone number.  Pure.
 
-A reference is compared exactly: no part of a name or a number, no other case, nothing stripped.  A number may be
-written in any usual way (`jid.phone_digits`: ASCII digits, `+` or `00`, blanks, brackets, hyphens) but is always the
-whole international number.  A reference that matches two accounts is refused, both as a new name and in use.
+A reference is compared whole: no part of a name or a number, nothing stripped; upper and lower case are the same.  A
+number may be written in any usual way (`jid.phone_digits`: ASCII digits, `+` or `00`, blanks, brackets, hyphens) but is
+always the whole international number.  A reference that matches two accounts is refused, both as a new name and in use.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 
 from wad.core.errors import BadPhone
@@ -32,6 +34,23 @@ class Names:
     phone: str = ""
 
 
+def is_exact(ref: str, names: Names) -> bool:
+    """Whether the reference is the account's id or name in the same case: accounts that already have names which
+    differ only in case can still be told apart."""
+    return ref in (names.id, names.name)
+
+
+def similar(ref: str, known: Iterable[Names]) -> str:
+    """The account name or id that the reference may be a misspelling of; empty if there is none."""
+    by_folded = {_folded(text): text for names in known for text in (names.id, names.name) if text}
+    found = get_close_matches(_folded(ref), by_folded, n=1, cutoff=0.7)
+    return by_folded[found[0]] if found else ""
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()
+
+
 def number_of(ref: str) -> str:
     """The phone number in a reference, with a leading `+`; empty if the reference is not a number."""
     try:
@@ -42,9 +61,10 @@ def number_of(ref: str) -> str:
 
 def reference_kind(ref: str, names: Names) -> ReferenceKind | None:
     """Which name of this account the reference is; None if it does not match."""
-    if ref == names.id:
+    folded = _folded(ref)
+    if folded == names.id:
         return ReferenceKind.ID
-    if ref == names.name:
+    if folded == _folded(names.name):
         return ReferenceKind.NAME
     if names.phone and number_of(ref) == names.phone:
         return ReferenceKind.NUMBER
@@ -56,8 +76,8 @@ def clash(new: Names, others: Iterable[Names]) -> str:
     for other in others:
         if new.phone and new.phone == other.phone:
             return f"account {other.id} already has the number {new.phone}"
-        if new.name == other.name:
-            return f"account {other.id} already has the name {new.name!r}"
+        if _folded(new.name) == _folded(other.name):
+            return f"account {other.id} already has the name {other.name!r}"
         for ref in filter(None, (new.id, new.name, new.phone)):
             if (how := reference_kind(ref, other)) is not None:
                 return f"{ref!r} is already the {how} of account {other.id}"

@@ -135,14 +135,32 @@ def _parse(text: str) -> Jid:
     return Jid(name, server, number)
 
 
+_TRUNK_ZERO = re.compile(r"^(\s*(?:\+|00)\s*[1-9][0-9]{0,2}\s*)\(\s*0\s*\)")
+_DOUBLE_PREFIX = re.compile(r"(?:\+|00)(?:20|27|3[1-3]|4[01346]|49|6[0-46]|8[1246]|9[0-58])0")
+"""A country code with the 0 that is dialled only within the country (ITU-T E.164 lists of dialling procedures); other
+countries have numbers that begin with 0, such as Italy."""
+
+
+def _bare_digits(phone: str) -> str:
+    return re.sub(r"[\s().\-]", "", phone)
+
+
 def phone_digits(phone: str) -> str:
     """The digits of an international number: `+40 700 000-001` gives `40700000001`.
 
-    7 to 15 digits as in ITU-T E.164, never a leading zero.  Raises BadPhone.
+    7 to 15 digits as in ITU-T E.164, never a leading zero.  In `+49 (0)171 ...` the zero is dropped: it is dialled only
+    within the country.  Raises BadPhone.
     """
     if len(phone) > _MAX_LENGTH:
         raise BadPhone(f"a phone number has at most {_MAX_LENGTH} characters, not {len(phone)}")
-    digits = re.sub(r"[\s().\-]", "", phone)
+    international = re.match(r"\s*(?:\+|00)", phone)
+    given = _TRUNK_ZERO.sub(r"\1", phone) if international else phone
+    if re.search(r"\(\s*0", given) or (international and _DOUBLE_PREFIX.match(_bare_digits(given))):
+        raise BadPhone(
+            f"{phone!r} has a 0 after the country code",
+            hint="leave out the 0 that is dialled only within the country, for example +49 171 1234567",
+        )
+    digits = _bare_digits(given)
     digits = digits[1:] if digits.startswith("+") else digits.removeprefix("00")
     if not re.fullmatch(r"[1-9][0-9]{6,14}", digits, re.ASCII):
         raise BadPhone(
@@ -152,9 +170,22 @@ def phone_digits(phone: str) -> str:
     return digits
 
 
-def recipient(text: str) -> Jid:
-    """The recipient that `text` names: an address, or a phone number.  Raises BadJid or BadPhone."""
-    return Jid.parse(text).bare() if "@" in text else Jid.of_phone(text)
+def recipient(text: str, account: str = "") -> Jid:
+    """The recipient that `text` names: an address, a phone number, or a conversation (thread id) of `account`.
+
+    Raises BadJid, BadPhone, BadInput (a conversation of another account).
+    """
+    if "@" not in text:
+        return Jid.of_phone(text)
+    if "__" not in text:
+        return Jid.parse(text).bare()
+    thread = ThreadId.parse(text)
+    if account and thread.account != account:
+        raise BadInput(
+            f"{text} is a conversation of account {thread.account}, not of {account}",
+            hint=f"use the account {thread.account}",
+        )
+    return thread.jid
 
 
 _ACCOUNT_ID = re.compile(r"[a-z0-9][a-z0-9_\-]{0,63}")

@@ -234,8 +234,13 @@ def advance(entry: Entry, outcome: Outcome) -> Entry:
             )
         case Retry():
             return change(entry, state=_S.QUEUED, wa_id="", error="", error_code="", deaths=0)
+        case Cancel() if entry.state is _S.FAILED:
+            return entry  # it is not sent again, and the reason of its failure stays
         case Cancel():
-            return change(entry, state=_S.FAILED, error="cancelled", error_code="cancelled")
+            why = "cancelled"
+            if entry.state is _S.UNCERTAIN:
+                why = f"cancelled; it may have been sent: {entry.error}".removesuffix(": ")
+            return change(entry, state=_S.FAILED, error=why, error_code="cancelled")
         case _:
             assert_never(outcome)
 

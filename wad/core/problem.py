@@ -165,6 +165,11 @@ KINDS: Final[dict[str, ProblemKind]] = {
         "too little disk space is free for received messages: accounts wait",
         "free space on the disk, or lower state.min_free_mb",
     ),
+    "space_low": ProblemKind(
+        "the disk is nearly full: accounts will have to wait",
+        "free space on the disk before accounts disconnect, or lower state.min_free_mb",
+        degrades=False,
+    ),
     "disk_slow": ProblemKind(
         "the disk has not stored a renewal of the lease for {0} s",
         "the lease is still held; check what keeps the disk busy (iostat, iotop), and the health of the disk",

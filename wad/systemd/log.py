@@ -69,8 +69,8 @@ class LogFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line without its line end; a traceback follows the text, with ` | ` between its lines."""
-        fields = "".join(_field(record, name) for name in _FIELDS)
-        lines = (line.strip() for line in _whole(record, record.getMessage() + fields).split("\n"))
+        text = record.getMessage() + _fields_of(record)
+        lines = (line.strip() for line in _whole(record, text).split("\n"))
         line = " | ".join(line for line in lines if line)
         return f"{self._prefix(record)}{record.name}: {line}"
 
@@ -90,9 +90,9 @@ def _whole(record: logging.LogRecord, text: str) -> str:
 
 
 def journal_fields(record: logging.LogRecord) -> dict[str, str]:
-    """The fields of a record for the journal; the text of a failure is the same as on the line."""
+    """The fields of a record for the journal; the text is the same as on the line."""
     fields = {
-        "MESSAGE": _whole(record, record.getMessage()).rstrip(),
+        "MESSAGE": _whole(record, record.getMessage() + _fields_of(record)).rstrip(),
         "PRIORITY": str(journal.priority(record.levelno)),
         "SYSLOG_IDENTIFIER": "wad",
         "WAD_LOGGER": record.name,
@@ -102,6 +102,10 @@ def journal_fields(record: logging.LogRecord) -> dict[str, str]:
     }
     given = {name: getattr(record, name, None) for name in _FIELDS}
     return fields | {f"WAD_{name.upper()}": str(value) for name, value in given.items() if value}
+
+
+def _fields_of(record: logging.LogRecord) -> str:
+    return "".join(_field(record, name) for name in _FIELDS)
 
 
 def _field(record: logging.LogRecord, name: str) -> str:

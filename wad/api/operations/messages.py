@@ -47,7 +47,7 @@ class Messages(Params, frozen=True):
     """Which messages to list."""
 
     account: Annotated[str, Meta(description="the account (id, name or number)")]
-    chat: Annotated[str, Meta(description="the other party: a number or a JID")]
+    chat: Annotated[str, Meta(description="the other party: a number, a JID or a thread id")]
     limit: Limit = 50
     before: Before = ""
 
@@ -113,7 +113,7 @@ async def messages(context: Context, request: Messages) -> MessagePage:
     Example: wadctl messages main +15550000002
     """
     account = await _account_id(context, request.account)
-    thread = str(ThreadId.make(account, recipient(request.chat)))
+    thread = str(ThreadId.make(account, recipient(request.chat, account)))
     if await context.store.thread(thread) is None:
         raise NotFound(f"there is no thread {thread}", hint="wadctl threads lists them")
     found = await context.store.messages(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from wad.flow.accounts.account import Account
 
 AccountRef = Annotated[str, Meta(description="the account that sends (id, name or number)")]
-To = Annotated[str, Meta(description="a number (+15550000002) or a JID")]
+To = Annotated[str, Meta(description="a number (+15550000002), a JID or a thread id")]
 ReplyTo = Annotated[str, Meta(description="the id of the stored message to reply to")]
 MessageRef = Annotated[str, Meta(description="the id of a stored message (wadctl messages --json)")]
 ClientId = Annotated[
@@ -163,7 +163,7 @@ async def send(context: Context, request: SendText) -> SendReply:
         reply_to=await _reply_target(context, account, request.reply_to),
         mentions=tuple(map(mentioned, request.mentions)),
     )
-    return await _queue(context, account, recipient(request.to), content, request)
+    return await _queue(context, account, recipient(request.to, account.id), content, request)
 
 
 @operation("messages.send_file", access=Access.OPERATE, command="send-file", leader_only=True)
@@ -184,7 +184,7 @@ async def send_file(context: Context, request: SendFile) -> SendReply:
         height=request.height,
         reply_to=await _reply_target(context, account, request.reply_to),
     )
-    return await _queue(context, account, recipient(request.to), content, request)
+    return await _queue(context, account, recipient(request.to, account.id), content, request)
 
 
 @operation(
@@ -203,7 +203,7 @@ async def send_location(context: Context, request: SendLocation) -> SendReply:
         address=request.address,
         reply_to=await _reply_target(context, account, request.reply_to),
     )
-    return await _queue(context, account, recipient(request.to), content, request)
+    return await _queue(context, account, recipient(request.to, account.id), content, request)
 
 
 @operation("messages.send_contact", access=Access.OPERATE, command="send-contact", leader_only=True)
@@ -215,7 +215,7 @@ async def send_contact(context: Context, request: SendContact) -> SendReply:
     account = context.accounts.find(request.account)
     reply_to = await _reply_target(context, account, request.reply_to)
     content = ContactCard(request.name, request.phone, reply_to)
-    return await _queue(context, account, recipient(request.to), content, request)
+    return await _queue(context, account, recipient(request.to, account.id), content, request)
 
 
 @operation("messages.send_poll", access=Access.OPERATE, command="send-poll", leader_only=True)
@@ -227,7 +227,7 @@ async def send_poll(context: Context, request: SendPoll) -> SendReply:
     account = context.accounts.find(request.account)
     reply_to = await _reply_target(context, account, request.reply_to)
     content = NewPoll(request.question, request.answers, request.selectable, reply_to)
-    return await _queue(context, account, recipient(request.to), content, request)
+    return await _queue(context, account, recipient(request.to, account.id), content, request)
 
 
 # --- changes to messages ----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ an older daemon; the daemon itself always sets it.
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -137,7 +138,7 @@ def account_view(account: Account) -> AccountView:
         push_name=cut(card.push_name, NAME),
         state=status.state,
         reason=cut(status.reason, LINE),
-        action=status.action.replace("ACCOUNT", account.id),
+        action=_action(status, card.name or account.id),
         state_for_s=round(now - status.since, 1),
         enabled=card.enabled,
         paired=status.paired,
@@ -153,6 +154,11 @@ def account_view(account: Account) -> AccountView:
         backfill=_backfill_view(card.backfill),
         warnings=tuple(cut(p.text, LINE) for p in problems_of(account) if p.code not in STATES),
     )
+
+
+def _action(status: Status, reference: str) -> str:
+    """What the operator can do, with commands that can be typed as they stand."""
+    return status.action.replace("ACCOUNT", shlex.quote(reference))
 
 
 def account_views(accounts: Accounts, now_ms: int) -> list[AccountView]:
@@ -171,7 +177,9 @@ def _elsewhere(location: SessionLocation, now_ms: int) -> AccountView:
         push_name="",
         state=State.ELSEWHERE,
         reason=elsewhere_reason(location),
-        action=Status(state=State.ELSEWHERE).action.replace("ACCOUNT", location.account),
+        action=_action(
+            Status(state=State.ELSEWHERE), shown_name(location.name) or location.account
+        ),
         state_for_s=round(max(0, now_ms - location.since_ms) / 1000, 1),
         enabled=False,
         paired=False,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
-from wad.core.account_reference import Names, reference_kind
+from wad.core.account_reference import Names, is_exact, reference_kind, similar
 from wad.core.errors import Conflict, NotFound, UnknownAccount, WadError
 from wad.core.session_location import SessionLocation, elsewhere_reason
 from wad.flow.accounts.account import Account
@@ -62,6 +63,8 @@ def _names_of_location(location: SessionLocation) -> Names:
 def choose(ref: str, among: Iterable[T], names: Callable[[T], Names]) -> T | None:
     """The item that a reference matches; None if none does.  Raises Conflict if several do."""
     found = [(one, how) for one in among if (how := reference_kind(ref, names(one))) is not None]
+    exact = [(one, how) for one, how in found if is_exact(ref, names(one))]
+    found = exact if len(exact) == 1 else found
     if len(found) > 1:
         means = " and ".join(f"the {how} of {names(one).id}" for one, how in found[:_NAMED])
         raise Conflict(
@@ -71,8 +74,12 @@ def choose(ref: str, among: Iterable[T], names: Callable[[T], Names]) -> T | Non
 
 
 def _unknown(ref: str, here: Iterable[Account]) -> WadError:
-    named = _listed([account.id for account in here])
-    return UnknownAccount(f"there is no account {ref!r}", hint=f"accounts here: {named}")
+    known = [names_of(account.card) for account in here]
+    if close := similar(ref, known):
+        hint = f"did you mean {shlex.quote(close)}?"
+    else:
+        hint = f"accounts here: {_listed([names.name or names.id for names in known])}"
+    return UnknownAccount(f"there is no account {ref!r}", hint=hint)
 
 
 def _listed(idents: Sequence[str]) -> str:
