@@ -56,6 +56,8 @@ lock: setup ## regenerate requirements.txt from setup.cfg and requirements.in, f
 	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11.2 --extra test --generate-hashes \
 	    --custom-compile-command "make lock" --output-file requirements.txt $(LOCK_ARGS) requirements.in setup.cfg
+	cd tests/generators && ../../$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11.2 --generate-hashes \
+	    --custom-compile-command "make lock" --output-file requirements.txt $(LOCK_ARGS) requirements.in
 
 # See packaging/tools.sh.  dpkg-dev comes with debhelper.
 DEB_TOOLS := dh:debhelper lintian:lintian

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.api.test_metrics import samples
 from tests.audit.test_doctor_rules import HEALTHY
-from tests.support.fake_daemon import FakeAccount, FakeDaemon
+from tests.support.fake_daemon import OPERATOR, FakeAccount, FakeDaemon
 from tests.support.waiting import TIMEOUT, until
 from wad.api.operations.daemon import NoParams, status
 from wad.api.views.dashboard import dashboard
@@ -125,7 +125,7 @@ def test_all_that_look_see_the_same_problems(data: st.DataObject) -> None:
             await world.close()
 
     async def check(daemon: FakeDaemon) -> None:
-        shown = msgspec.to_builtins(await status(daemon, NoParams()))
+        shown = msgspec.to_builtins(await status(daemon, NoParams(), OPERATOR))
         public, read = health(daemon), samples(daemon)
         kinds = {code: len(each) for code, each in by_code(problems(daemon)).items()}
         assert {p["code"] for p in shown["problems"]} == set(kinds)

@@ -38,7 +38,12 @@ def test_a_signature_of_another_key() -> None:
 
 @pytest.mark.parametrize(
     "odd",
-    [{"name": None}, {"email": None, "auth_time": None}, {"roles": [None, {"a": 1}], "nbf": "x"}],
+    [
+        {"name": None},
+        {"email": None, "auth_time": None},
+        {"roles": [None, {"a": 1}], "nbf": "x"},
+        {"email": ["a@b.c"], "email_verified": "yes", "name": 5},
+    ],
 )
 def test_null_and_custom_claims(odd: dict[str, Any]) -> None:
     """A null claim counts as absent; claims that wad does not read may be anything."""

@@ -92,6 +92,7 @@ class StoreContract(
             last_ms=NOON + 1000,
             last_text="text 1",
             last_from_me=False,
+            last_sender="Ann",
             unread=1,
             messages=1,
         )

@@ -22,7 +22,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from tests.support.fake_daemon import FakeDaemon
+from tests.support.fake_daemon import OPERATOR, FakeDaemon
 from wad.api.operations import daemon as about_daemon
 from wad.api.operations import messages as about_messages
 from wad.core.change import PutMessage
@@ -72,7 +72,7 @@ async def _session(directory: Path) -> str:
     daemon.store = await SqliteStore.open(directory / "wad.db")
     try:
         await daemon.store.record(_SHOP, [PutMessage(message) for message in _conversation()])
-        status = await about_daemon.status(daemon, about_daemon.NoParams())
+        status = await about_daemon.status(daemon, about_daemon.NoParams(), OPERATOR)
         status = msgspec.structs.replace(status, pid=1207)
         asked = about_messages.Messages(account="shop", chat="+15550000011")
         messages = await about_messages.messages(daemon, asked)

@@ -224,7 +224,7 @@ def test_a_thread_without_a_name_shows_its_number() -> None:
 
 def test_a_thread_has_its_last_message() -> None:
     """Its time as Timestamp, integer and seconds; a preview of at most 100 characters."""
-    fields = thread_fields(a_thread(), "Bob")
+    fields = thread_fields(msgspec.structs.replace(a_thread(), last_sender="Bob"))
     assert fields["lastMessageAt"] == NOON_AT
     assert fields["lastMessageAtMs"] == NOON
     assert type(fields["lastMessageAtMs"]) is int

@@ -316,6 +316,7 @@ async def test_a_passive_instance_names_the_holder(row: tuple[Operation, Route])
         "retryAfterSeconds": 15,
         "waMode": "passive",
         "requestId": "abc",
+        **({"accountId": "acc-1"} if "{account}" in route.path else {}),
     }
 
 
@@ -335,7 +336,7 @@ async def test_a_passive_instance_shows_what_the_active_one_published() -> None:
         )
         accounts = (await ask(port, "/api/whatsapp/accounts", token=ADMIN)).document
         threads = (await ask(port, "/api/whatsapp/threads/acc-9", token=ADMIN)).document
-        unknown = await ask(port, "/api/whatsapp/threads/acc-8", token=ADMIN)
+        unknown = await ask(port, "/api/whatsapp/messages/acc-8/acc-8__1@g.us", token=ADMIN)
     assert (accounts["waMode"], accounts["lockReason"]) == ("passive", "host-b holds epoch 8")
     assert accounts["accounts"] == [
         {

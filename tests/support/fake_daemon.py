@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from wad.api.caller import Caller
 from wad.api.http_process.calls import HttpProcesses
+from wad.api.operation import Access
 from wad.config.settings import SETTINGS, HttpSettings
 from wad.core.connection import State, Status
 from wad.core.errors import UnknownAccount
@@ -24,6 +26,9 @@ from wad.flow.self_inspection import Inspection
 from wad.lib.loops import Loops
 from wad.store.port import AccountStatus, Staff, SyncStatus
 from wad.systemd.cgroups import WorkerLimits
+
+OPERATOR = Caller("an operator", Access.ADMIN, sees_codes=True)
+"""The caller of an operation that a test calls itself."""
 
 
 @dataclass

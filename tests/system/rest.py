@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.http_client import Reply, ask
+from tests.support.reply_types import check_reply
 from tests.system.systems import System, a_system
 from wad.core.token import Role, named
 
@@ -25,16 +26,20 @@ async def get(system: System, path: str) -> Any:
     reply = await ask(system.daemon.port, path, token=ADMIN)
     assert reply.status == 200, reply
     assert reply.document["success"] is True
+    check_reply("GET", path, reply.document)
     return reply.document
 
 
 async def post(
     system: System, path: str, content: object = None, method: str = "POST", **headers: str
 ) -> Reply:
-    """Change something."""
-    return await ask(
+    """Change something; a successful reply has exactly the declared fields."""
+    reply = await ask(
         system.daemon.port, path, method, content=content, token=ADMIN, headers=headers
     )
+    if reply.status in (200, 202):
+        check_reply(method, path, reply.document)
+    return reply
 
 
 @asynccontextmanager

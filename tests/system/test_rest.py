@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from tests.support.http_client import ask
+from tests.support.reply_types import check_reply
 from tests.system.rest import ADMIN, API, BOB, a_site, get, post
 from tests.system.systems import System
+from wad.core.token import Role, named
+from wad.http.probes import PROBES
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -23,6 +26,10 @@ async def site(tmp_path: Path) -> AsyncIterator[System]:
     """Everything up, with a token for HTTP; nothing paired."""
     async with a_site(tmp_path) as system:
         yield system
+
+
+OF_THE_NUMBER = "account_prod_" + hashlib.sha256(b"+15550000001").hexdigest()[:32]
+"""The replaced backend's id of the account with this number."""
 
 
 def is_timestamp(value: Any) -> bool:
@@ -61,18 +68,63 @@ async def test_add_account_shows_a_code_and_connects(site: System) -> None:
     account = reply.document["account"]
     assert account.pop("createdAt").endswith("Z")
     assert account == {
-        "id": "acc-15550000001", "name": "shop", "phone": "+15550000001", "status": "connecting", "qrCode": None,
+        "id": OF_THE_NUMBER, "name": "shop", "phone": "+15550000001", "status": "connecting", "qrCode": None,
         "pairingCode": None,
     }  # fmt: skip
+    assert reply.document["existing"] is False
     await site.daemon.wait_account("shop", lambda shown: shown["qr"], "a code")
     (listed,) = (await get(site, f"{API}/accounts"))["accounts"]
     assert listed["status"] == "qr_ready"
     assert listed["qrCode"].startswith("data:image/png;base64,")
-    page = await ask(site.daemon.port, f"{API}/qr/acc-15550000001", token=ADMIN)
+    page = await ask(site.daemon.port, f"{API}/qr/{OF_THE_NUMBER}", token=ADMIN)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert b"data:image/png;base64," in page.body
     await site.account.phone.scan(str((await site.daemon.account("shop"))["qr"]))
     await site.daemon.wait_state("shop", "connected")
+
+
+async def test_add_account_of_a_known_number(site: System) -> None:
+    """The account that has the number is the reply, however the number is written, with its session and its name."""
+    shown = await site.pair()
+    site.daemon.environ["WAD_HTTP_COUNTRY_CODE"] = "1"
+    await site.daemon.end()
+    await site.daemon.start()
+    await site.daemon.wait_state("shop", "connected")
+    for phone in ("+1 555 000 0001", "15550000001", "0 555 0000001"):
+        reply = await post(site, f"{API}/add-account", {"name": "other", "phone": phone})
+        assert (reply.status, reply.document["existing"]) == (200, True), reply
+        assert reply.document["account"]["id"] == shown["id"]
+        assert reply.document["account"]["status"] == "connected"
+    (account,) = (await get(site, f"{API}/accounts"))["accounts"]
+    assert account["name"] == "shop"
+
+
+async def test_add_account_of_a_national_number(site: System) -> None:
+    """It is refused without a country code, and never read as another number; with one it is international."""
+    wanted = {"name": "shop", "phone": "0712 345 678"}
+    refused = await post(site, f"{API}/add-account", wanted)
+    assert (refused.status, refused.document["error"]) == (400, "bad_phone")
+    site.daemon.environ["WAD_HTTP_COUNTRY_CODE"] = "40"
+    await site.daemon.end()
+    await site.daemon.start()
+    added = await post(site, f"{API}/add-account", wanted)
+    assert added.document["account"]["phone"] == "+40712345678"
+
+
+async def test_an_account_that_is_added_again_finds_its_threads(site: System) -> None:
+    """Its id follows from its number, as in the replaced backend."""
+    ids = []
+    for number in range(2):
+        added = await post(site, f"{API}/add-account", {"name": "shop", "phone": "+15550000001"})
+        ids.append(added.document["account"]["id"])
+        await site.account.phone.scan(await site.daemon.qr("shop"))
+        await site.daemon.wait_state("shop", "connected")
+        if number == 0:
+            await site.receive("before")
+            await post(site, f"{API}/accounts/{ids[0]}", method="DELETE")
+    assert ids == [OF_THE_NUMBER] * 2
+    (thread,) = (await get(site, f"{API}/threads/{OF_THE_NUMBER}"))["threads"]
+    assert (thread["id"], thread["lastMessageText"]) == (f"{OF_THE_NUMBER}__{BOB}", "before")
 
 
 async def test_add_account_reports_errors(site: System) -> None:
@@ -208,11 +260,26 @@ async def test_threads(site: System) -> None:
         "id": f"{ident}__{BOB}", "accountId": ident, "clientJid": BOB, "displayName": "Bob", "isLid": False,
         "lastMessageText": "two", "lastMessagePreview": "two", "lastMessageDirection": "inbound", "unreadCount": 2,
         "phoneE164": "+15550000012", "normalizedPhone": "+15550000012", "isGroup": False, "redirectTo": None,
-        "archived": False, "hidden": False, "accountName": "shop",
+        "archived": False, "hidden": False, "accountName": "shop", "lastMessageSenderName": "Bob",
+        "updatedAt": thread["lastMessageAt"],
     }  # fmt: skip
     assert wanted.items() <= thread.items()
-    unknown = await ask(site.daemon.port, f"{API}/threads/nobody", token=ADMIN)
-    assert (unknown.status, unknown.document["error"]) == (404, "account_not_found")
+
+
+async def test_lists_of_an_unknown_account_are_empty(site: System) -> None:
+    """As in the replaced backend, whose lists are queries; single documents are 404."""
+    assert await get(site, f"{API}/threads/nobody") == {
+        "success": True, "threads": [], "count": 0, "nextCursor": None,
+    }  # fmt: skip
+    assert await get(site, f"{API}/inbox/nobody") == {
+        "success": True, "messages": [], "count": 0, "totalMessages": 0,
+    }  # fmt: skip
+    assert await get(site, f"{API}/messages?accountId=nobody") == {"success": True, "threads": []}
+    for path in (f"{API}/messages/nobody/nobody__{BOB}", f"{API}/accounts/nobody/health"):
+        unknown = await ask(site.daemon.port, path, token=ADMIN, headers={"X-Request-Id": "r-9"})
+        assert (unknown.status, unknown.document["error"]) == (404, "account_not_found")
+        assert unknown.document["accountId"] == "nobody"
+        assert unknown.document["requestId"] == "r-9"
 
 
 async def test_messages_page_by_page(site: System) -> None:
@@ -238,7 +305,13 @@ async def test_messages_page_by_page(site: System) -> None:
     wanted = {
         "accountId": ident, "threadId": f"{ident}__{BOB}", "clientJid": BOB, "direction": "inbound",
         "messageType": "text", "status": "delivered", "isDuplicate": False, "media": None, "senderName": "Bob",
+        "senderDisplayName": "Bob", "senderPhoneE164": "+15550000012", "syncedAt": newest["ingestedAt"],
+        "updatedAt": newest["ingestedAt"],
     }  # fmt: skip
+    assert newest["tsSort"]["_seconds"] == newest["tsClient"]["_seconds"]
+    assert newest["tsSort"]["_nanoseconds"] == (
+        newest["arrivedUs"] - newest["tsClientMs"] * 1000
+    ) * 1000 or (newest["tsSort"]["_nanoseconds"] == 999_999_000)
     assert wanted.items() <= newest.items()
     assert newest["key"]["remoteJid"] == BOB
     assert newest["waMessageId"] == newest["providerMessageId"] == newest["key"]["id"]
@@ -294,13 +367,14 @@ async def test_send_message(site: System) -> None:
     sent = await post(site, f"{API}/send-message", wanted)
     got = await site.bob.received(site.account, text="hi")
     assert sent.status == 200
-    assert sent.document == {
-        "success": True, "messageId": got.ident, "status": "sent", "clientMessageId": "c-1",
-    }  # fmt: skip
-    again = await post(site, f"{API}/send-message", wanted)
+    (stored,) = await site.daemon.messages("shop")
+    ids = {"messageId": stored["id"], "waMessageId": got.ident, "clientMessageId": "c-1"}
+    document = sent.document
+    assert document.pop("requestId").startswith("req_")
+    assert document == {"success": True, "status": "sent", **ids}
+    again = await post(site, f"{API}/send-message", wanted, **{"X-Request-Id": "r-2"})
     assert again.document == {
-        "success": True, "duplicate": True, "queued": False, "messageId": got.ident, "status": "sent",
-        "clientMessageId": "c-1",
+        "success": True, "duplicate": True, "queued": False, "status": "sent", "requestId": "r-2", **ids,
     }  # fmt: skip
     other = await post(site, f"{API}/send-message", wanted | {"message": "other"})
     assert other.status == 409
@@ -312,6 +386,9 @@ async def test_send_message_in_a_thread(site: System) -> None:
     wanted = {"accountId": ident, "threadId": f"{ident}__{BOB}", "message": "hi"}
     sent = await post(site, f"{API}/send-message", wanted, **{"X-Request-Id": "r-1"})
     assert sent.document["clientMessageId"] == "r-1"
+    again = await post(site, f"{API}/send-message", wanted, **{"X-Request-Id": "r-1"})
+    assert again.document["duplicate"] is True
+    assert again.document["messageId"] == sent.document["messageId"]
     await site.bob.received(site.account, text="hi")
     for change, status in (
         ({"to": "+15550000099"}, 400),
@@ -332,10 +409,17 @@ async def test_send_message_while_away(site: System) -> None:
     wanted = {"accountId": ident, "to": BOB, "message": "later", "clientMessageId": "c-2"}
     queued = (await post(site, f"{API}/send-message", wanted)).document
     assert (queued["success"], queued["queued"], queued["status"]) == (True, True, "queued")
+    assert queued["waMessageId"] is None
     again = (await post(site, f"{API}/send-message", wanted)).document
     assert (again["duplicate"], again["queued"]) == (True, True)
     await site.daemon.call("accounts.start", account=ident)
     await site.bob.received(site.account, text="later")
+    async with asyncio.timeout(30):
+        while (sent := (await post(site, f"{API}/send-message", wanted)).document)[
+            "status"
+        ] != "sent":
+            await asyncio.sleep(0.05)
+    assert (sent["messageId"], sent["waMessageId"] is None) == (queued["messageId"], False)
 
 
 async def test_send_message_without_a_recipient(site: System) -> None:
@@ -441,6 +525,10 @@ async def test_health_detailed(site: System) -> None:
     assert (document["status"], document["waMode"], document["instanceId"]) == (
         "healthy", "active", "test",
     )  # fmt: skip
+    check_reply("GET", "/health/detailed", document)
+    assert document["sessions_dir_writable"] is True
+    assert document["monitoring"] == {"staleThresholdMs": 300_000, "staleAccounts": 0}
+    assert document["uptime"] > 0
     (row,) = document["accounts"]
     assert row.pop("lastEventAt").endswith("Z")
     assert row.pop("leaseUntil") > document["timestamp"]
@@ -465,6 +553,33 @@ async def test_media_and_pictures(site: System) -> None:
         refused = await ask(site.daemon.port, path, token=ADMIN)
         assert (refused.status, refused.document["error"]) == (status, code)
         assert isinstance(refused.document["message"], str)
+
+
+@pytest.mark.parametrize("path", PROBES)
+async def test_a_probe_has_exactly_the_declared_fields(site: System, path: str) -> None:
+    """With an account and a message in it."""
+    await site.pair()
+    await site.receive("one")
+    check_reply("GET", path, (await ask(site.daemon.port, path)).document)
+
+
+async def test_an_employee_sees_the_status_without_codes(site: System) -> None:
+    """As the list of accounts: the rights of the two are the same."""
+    added = await site.daemon.call("accounts.add", name="shop")
+    await site.daemon.qr(added["id"])
+    employee = "wad_employee_of_the_tests"
+    site.daemon.environ["WAD_HTTP_TOKENS"] += f" {named('staff', Role.EMPLOYEE, employee)}"
+    await site.daemon.end()
+    await site.daemon.start()
+    await site.daemon.qr(added["id"])
+    port = site.daemon.port
+    for token, sees in ((employee, False), (ADMIN, True)):
+        shown = await ask(port, "/api/operations/status", "POST", content={}, token=token)
+        assert shown.status == 200
+        assert (shown.document["accounts"][0]["qr"] is not None) is sees
+        version = await ask(port, "/api/operations/version", "POST", content={}, token=token)
+        assert version.status == 200
+    assert (await ask(port, "/api/operations/status", "POST", content={})).status == 401
 
 
 # --- all of them ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from msgspec import inspect
 
 import wadctl
-from tests.support.fake_daemon import FakeDaemon
+from tests.support.fake_daemon import OPERATOR, FakeDaemon
 from wad.api.operation import Operation, operations
 from wad.api.operations.daemon import NoParams, status
 from wad.api.views.status import StatusView
@@ -38,7 +38,7 @@ async def a_status() -> dict[str, Any]:
     daemon: Any = FakeDaemon()
     daemon.accounts.have("acc-1", "Till")
     daemon.warnings = ("the clock was set back",)
-    reply: dict[str, Any] = msgspec.to_builtins(await status(daemon, NoParams()))
+    reply: dict[str, Any] = msgspec.to_builtins(await status(daemon, NoParams(), OPERATOR))
     return reply
 
 

@@ -26,6 +26,9 @@ from wad.core.errors import UnknownOperation
 
 H = TypeVar("H", bound=Callable[..., Any])
 
+BODY_LIMIT: Final = 100 << 10
+"""The usual limit of a body in bytes, as in the replaced backend (docs/internals/replaced-backend.md#limits)."""
+
 
 class Access(IntEnum):
     """The access level that an operation requires: none, reading, sending and controlling, or administration.
@@ -56,13 +59,14 @@ class Route:
     """An HTTP route of an operation.
 
     `path` may hold `{name}`, a field of the request; `query` maps the names in the query string to fields; `body` is
-    the type of a JSON body, whose fields are fields of the request.  `browser`: browsers may send the token as a
-    password; `internal`: the token may be sent as X-Internal-Token.
+    the type of a JSON body of at most `body_limit` bytes, whose fields are fields of the request.  `browser`: browsers
+    may send the token as a password; `internal`: the token may be sent as X-Internal-Token.
     """
 
     method: str
     path: str
     body: Any = None
+    body_limit: int = BODY_LIMIT
     query: Mapping[str, str] = field(default_factory=dict)
     browser: bool = False
     internal: bool = False
@@ -140,11 +144,13 @@ def operation(
     leader_only: bool = False,
     confirm: str = "",
     http: Http | Literal["plain"] | None = "plain",
+    reply: Any = None,
 ) -> Callable[[H], H]:
     """Declare an operation.
 
     `leader_only`: a passive instance raises Passive instead of calling the handler.  `http`: "plain" offers it as
-    `POST /api/operations/NAME`, None does not offer it over HTTP.  Streams are never offered over HTTP.
+    `POST /api/operations/NAME`, None does not offer it over HTTP.  Streams are never offered over HTTP.  `reply`: the
+    type of the reply where the handler returns a plain document.
     """
 
     def register(handler: H) -> H:
@@ -163,7 +169,7 @@ def operation(
             command=tuple(command.split()),
             leader_only=leader_only,
             request=hints["request"],
-            reply=hints["return"],
+            reply=hints["return"] if reply is None else reply,
             streaming=streaming,
             handler=handler,
             confirm=confirm,
@@ -188,6 +194,7 @@ def _check_shared(name: str, access: Access, rules: Http, hints: Mapping[str, An
 
 
 _MESSAGE_PREFIXES: Final = ("messages.", "threads.", "outbox.")
+_FOR_VIEWERS: Final = ("status", "version")
 
 
 def _plain(name: str, access: Access, request: type[Params]) -> Http:
@@ -195,7 +202,7 @@ def _plain(name: str, access: Access, request: type[Params]) -> Http:
     about_messages = name.startswith(_MESSAGE_PREFIXES)
     limit = Limit.SEND if about_messages else Limit.ACCOUNTS
     return Http(
-        access=Access.READ if about_messages else Access.ADMIN,
+        access=Access.READ if about_messages or name in _FOR_VIEWERS else Access.ADMIN,
         limit=None if access <= Access.READ else limit,
         routes=(Route("POST", f"/api/operations/{name}", body=request),),
     )

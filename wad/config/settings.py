@@ -220,6 +220,19 @@ class HttpSettings:
         "The number of accounts above which HTTP adds no more; wadctl does.",
         check=between(0, 10_000),
     )
+    account_namespace: str = setting(
+        "prod",
+        "A part of the ids of accounts that apps add by their number, as in the replaced backend: with the same"
+        " namespace an account finds its old threads.",
+        env=("ACCOUNT_NAMESPACE",),
+        check=matching(r"[a-z0-9](-?[a-z0-9]){0,15}", "1 to 16 of a-z 0-9 -"),
+    )
+    country_code: str = setting(
+        "",
+        "The country code of the numbers that apps add in national spelling: with 40, 0712 345 678 is +40712345678."
+        " Empty: such numbers are refused.",
+        check=matching(r"|[1-9][0-9]{0,2}", "empty, or 1 to 3 digits"),
+    )
     rate_send: int = setting(
         30, "The messages that one caller may send per minute; 0 for no limit.", check=_RATE
     )

@@ -7,6 +7,7 @@ always the whole international number.  A reference that matches two accounts is
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,6 +50,17 @@ def similar(ref: str, known: Iterable[Names]) -> str:
 
 def _folded(text: str) -> str:
     return unicodedata.normalize("NFC", text).casefold()
+
+
+def international(phone: str, country_code: str) -> str:
+    """A phone number with a leading `+`; one in national spelling (a single leading 0) gets the country code.
+
+    Raises BadPhone, also for a national spelling without a country code.
+    """
+    digits = re.sub(r"[\s().\-]", "", phone)
+    if country_code and digits.startswith("0") and not digits.startswith("00"):
+        phone = f"+{country_code}{digits[1:]}"
+    return f"+{phone_digits(phone)}"
 
 
 def number_of(ref: str) -> str:

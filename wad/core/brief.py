@@ -74,7 +74,7 @@ _OF_MESSAGE: Final = ("push_name", "reactions", "votes", "earlier")
 
 def brief_thread(thread: Thread) -> Thread:
     """A thread for a list."""
-    return replace(thread, name=cut(thread.name, NAME))
+    return replace(thread, name=cut(thread.name, NAME), last_sender=cut(thread.last_sender, NAME))
 
 
 def _content(content: Content, text: int) -> Content:

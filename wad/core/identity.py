@@ -29,6 +29,12 @@ def stable_key(account: str, chat: Jid, wa_id: str, from_me: bool, participant: 
     return _sha1(f"{account}|{chat}|{wa_id}|{int(from_me)}|{participant or ''}")
 
 
+def legacy_account_id(namespace: str, phone: str) -> str:
+    """The replaced backend's id of the account with this number, which begins with `+`."""
+    digest = hashlib.sha256(phone.encode()).hexdigest()
+    return f"account_{namespace}_{digest[:32]}"
+
+
 def document_id(key: str) -> str:
     """The document's id from its stable key: 24 hex digits, as in the replaced backend."""
     return key[:24]

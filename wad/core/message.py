@@ -125,7 +125,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class Thread(msgspec.Struct, frozen=True, kw_only=True):
     """One stored thread.  `last_ms` and the preview belong to its newest message, whenever that was stored.
 
-    `expires_s`: seconds after which new messages disappear from the phones; 0: never.
+    `last_sender`: the push name of its sender; empty for our own.  `expires_s`: seconds after which new messages
+    disappear from the phones; 0: never.
     """
 
     id: str
@@ -135,6 +136,7 @@ class Thread(msgspec.Struct, frozen=True, kw_only=True):
     last_ms: int = 0
     last_text: str = ""
     last_from_me: bool = False
+    last_sender: str = ""
     unread: int = 0
     messages: int = 0
     expires_s: int = 0

@@ -44,6 +44,20 @@ class DaemonLinks:
     calls: DaemonLink
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A request to an operation: the caller's X-Request-Id, and the body once it has been read."""
+
+    request: Request
+    ident: str
+    body: bytes = b""
+
+    def account(self) -> dict[str, str]:
+        """The account that the request names, as the apps expect it in an error; nothing if it names none."""
+        named = account_named(self.request, self.body)
+        return {"accountId": named} if named else {}
+
+
 class Site:
     """The ASGI application."""
 
@@ -120,17 +134,13 @@ class Site:
 
     def _operation(self, operation: Operation, route: Route) -> Endpoint:
         async def answer(request: Request) -> Response:
-            ident = request_id(request)
-            who = msgspec.to_builtins(
-                origin(
-                    request,
-                    ident or f"req_{self._clock.wall_ms()}",
-                    browser=route.browser,
-                    internal=route.internal,
-                )
-            )
-            call = await self._call(request, operation, route, ident, who)
-            reply = await self._daemon.calls.ask(call, repeatable=operation.access <= Access.READ)
+            asked = _Asked(request, request_id(request))
+            shown = asked.ident or f"req_{self._clock.wall_ms()}"
+            try:
+                reply = await self._reply(asked, operation, route, shown)
+            except WadError as error:
+                about = {"requestId": shown} | asked.account()
+                return refusal(error, browser=route.browser, about=about)
             if route.browser:
                 return await _page(reply)
             if operation.name.startswith("contract."):
@@ -139,25 +149,33 @@ class Site:
 
         return _guarded(answer, browser=route.browser)
 
+    async def _reply(self, asked: _Asked, operation: Operation, route: Route, shown: str) -> Any:
+        """The daemon's reply.  Raises WadError."""
+        who = msgspec.to_builtins(
+            origin(asked.request, shown, browser=route.browser, internal=route.internal)
+        )
+        call = await self._call(asked, operation, route, who)
+        return await self._daemon.calls.ask(call, repeatable=operation.access <= Access.READ)
+
     async def _call(
-        self, request: Request, operation: Operation, route: Route, ident: str, who: list[Any]
+        self, asked: _Asked, operation: Operation, route: Route, who: list[Any]
     ) -> wire.EncodedCall:
         """The call to the daemon.  Raises WadError for an invalid request, or a caller without access."""
-        kind, body = route.body, b""
+        kind, request = route.body, asked.request
         try:
             if kind is not None:
-                body = await body_of(request)
+                asked.body = await body_of(request, route.body_limit)
             # For a plain route the operation itself validates the parameters.
             plain = kind is operation.request
-            asked = params(request, route, body, dict[str, object] if plain else kind)
+            given = params(request, route, asked.body, dict[str, object] if plain else kind)
             if kind is not None and "request_id" in operation.request.__struct_fields__:
-                asked["request_id"] = ident
+                given["request_id"] = asked.ident
             return wire.EncodedCall(
-                operation.name, [asked, who]
+                operation.name, [given, who]
             )  # raises for parameters that a frame cannot carry
         except WadError:
             # Missing access is reported first, then an unknown account, as in the replaced backend.
-            account = "" if kind is None else account_named(request, body)
+            account = "" if kind is None else account_named(request, asked.body)
             wanted = {"operation": operation.name, "account": account}
             await self._daemon.calls.call("http.admit", [wanted, who], repeatable=True)
             raise

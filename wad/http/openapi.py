@@ -1,7 +1,6 @@
 """`GET /openapi.json`: the OpenAPI 3.1 description of the HTTP API, generated from the operations and their routes.
 
-The schemas are JSON Schema as msgspec generates it.  Replies in the format of the replaced backend are described only
-by their common fields.
+The schemas are JSON Schema as msgspec generates it, all of them together, so that every reference has its target.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from typing import Any, Final
 import msgspec
 
 import wad
-from wad.api.operation import Access, Operation, Route, operations
+from wad.api.operation import Access, Operation, Route, find, operations
+from wad.http.probes import PROBES
 
 _Schema = dict[str, Any]
 
@@ -33,26 +33,39 @@ _ERRORS: Final = {
     503: "another instance is active, or the service is unavailable",
     504: "timed out",
 }
+_ACCOUNT: Final = "acc-15550000001"
+_JID: Final = "15550000002@s.whatsapp.net"
 _QUERY: Final[Mapping[str, _Schema]] = {
     "limit": {"type": "integer", "minimum": 1, "default": 50},
     "after": {"type": "string", "pattern": "^$|^[0-9]{1,18}-[0-9]{1,18}-.+$"},
     "orderBy": {"type": "string", "enum": ["lastMessageAt", "createdAt", "tsClient"]},
-    "accountId": {"type": "string", "minLength": 1},
-    "threadId": {"type": "string"},
+    "accountId": {"type": "string", "minLength": 1, "examples": [_ACCOUNT]},
+    "threadId": {"type": "string", "examples": [f"{_ACCOUNT}__{_JID}"]},
     "storagePath": {"type": "string", "pattern": "^whatsapp_media/"},
-    "clientJid": {"type": "string", "minLength": 1},
+    "clientJid": {"type": "string", "minLength": 1, "examples": [_JID]},
+}
+_IN_PATH: Final[Mapping[str, _Schema]] = {
+    "account": {"type": "string", "minLength": 1, "examples": [_ACCOUNT]},
+    "thread": {"type": "string", "minLength": 1, "examples": [f"{_ACCOUNT}__{_JID}"]},
 }
 _REQUIRED: Final = frozenset({"accountId", "storagePath", "clientJid"})
-_PROBES: Final = {
-    "/health": "The health of the daemon, with counts and problems.",
-    "/health/detailed": "The connection of each account.",
-    "/healthz": "Whether the process responds.",
-    "/ready": "Whether this instance is active.",
-    "/readyz": "Whether this instance can handle requests.",
-    "/diag": "The lease, and the accounts with the latest events.",
-    "/api/status/dashboard": "An overview of all accounts.",
-    "/metrics": "Metrics for Prometheus; those of each account need a token.",
+_TAGS: Final = {
+    "probes": "For load balancers and monitoring; without a token.",
+    "apps": "The routes of the replaced backend, for its apps.",
+    "accounts": "Accounts, their pairing and their sessions.",
+    "messages": "Threads, messages, and the outbox.",
+    "daemon": "The daemon, its configuration, its lease, and what is in quarantine.",
 }
+_TAG_OF: Final = {
+    "contract": "apps",
+    "accounts": "accounts",
+    "sessions": "accounts",
+    "messages": "messages",
+    "threads": "messages",
+    "outbox": "messages",
+}
+_NOT_READY: Final = ("/health", "/readyz")
+_UNSUPPORTED: Final = ("contract.media_url", "contract.profile_photo")
 
 
 _Row = tuple[Operation, Route]
@@ -68,13 +81,29 @@ def rows() -> tuple[_Row, ...]:
     )
 
 
+class _Schemas:
+    """The schemas of all types, generated together: a name that two types share becomes two names."""
+
+    def __init__(self, kinds: list[Any]) -> None:
+        found, self.components = msgspec.json.schema_components(kinds, ref_template=_REF)
+        self._kinds, self._found = kinds, found
+
+    def of(self, kind: Any) -> _Schema:
+        """The schema of a type, or a reference to it."""
+        found: _Schema = self._found[self._kinds.index(kind)]
+        return found
+
+
 def description() -> _Schema:
     """The OpenAPI document."""
+    schemas = _Schemas(_kinds())
     paths: dict[str, dict[str, _Schema]] = {
-        path: {"get": _probe(path, text)} for path, text in _PROBES.items()
+        path: {"get": _probe(path, find(name), schemas)} for path, name in PROBES.items()
     }
+    paths["/metrics"] = {"get": _metrics()}
     for operation, route in rows():
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(operation, route)
+        described = _operation(operation, route, schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -83,9 +112,10 @@ def description() -> _Schema:
             "description": "A daemon that owns WhatsApp accounts; see docs/http.md.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _schemas(),
+            "schemas": {**schemas.components, "Failure": _failure()},
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -97,77 +127,85 @@ def description() -> _Schema:
     }
 
 
-def _schemas() -> dict[str, _Schema]:
-    _, components = msgspec.json.schema_components(_types(), ref_template=_REF)
+def _kinds() -> list[Any]:
+    """The types of all bodies and replies, each once."""
+    kinds: list[Any] = []
+    for operation, route in rows():
+        kinds += [kind for kind in (route.body,) if kind is not None]
+        kinds.append(operation.reply)
+    kinds += [find(name).reply for name in PROBES.values()]
+    return [kind for at, kind in enumerate(kinds) if kind not in kinds[:at]]
+
+
+def _failure() -> _Schema:
     return {
-        **components,
-        "Success": {
-            "type": "object",
-            "properties": {"success": {"const": True}},
-            "required": ["success"],
+        "title": "Failure",
+        "description": "An error.  Further fields depend on its code.",
+        "type": "object",
+        "properties": {
+            "success": {"const": False},
+            "error": {"type": "string", "description": "the code", "examples": ["not_found"]},
+            "message": {"type": "string", "description": "what happened, as a sentence"},
+            "hint": {"type": "string", "description": "what the caller can do"},
+            "code": {"type": "string", "description": "the reason for `unauthorized`"},
+            "requestId": {"type": "string"},
+            "accountId": {"type": "string"},
+            "retryAfterSeconds": {"type": "integer", "minimum": 1},
         },
-        "Failure": {
-            "type": "object",
-            "properties": {
-                "success": {"const": False},
-                "error": {"type": "string"},
-                "message": {"type": "string"},
-                "hint": {"type": "string"},
-                "code": {"type": "string"},
-                "retryAfterSeconds": {"type": "integer", "minimum": 1},
+        "required": ["success", "error", "message"],
+    }
+
+
+# --- operations -----------------------------------------------------------------------------------
+
+
+def _probe(path: str, operation: Operation, schemas: _Schemas) -> _Schema:
+    """The description of a probe: a daemon that does not answer is a failure, whatever the probe."""
+    reply, failure = schemas.of(operation.reply), {"$ref": _REF.format(name="Failure")}
+    not_ready = {"anyOf": [reply, failure]} if path in _NOT_READY else failure
+    return {
+        "operationId": path.strip("/").replace("/", "_"),
+        "tags": ["probes"],
+        "summary": operation.help,
+        "responses": {
+            "200": {"description": "OK", "content": _json(reply)},
+            "503": {
+                "description": "not healthy, not ready, or the daemon does not answer",
+                "content": _json(not_ready),
             },
-            "required": ["success", "error", "message"],
+            **_failures(500, 504),
         },
     }
 
 
-def _types() -> list[Any]:
-    """The types of all bodies and replies."""
-    found: list[Any] = []
-    for operation, route in rows():
-        if route.body is not None:
-            found.append(route.body)
-        if _is_plain(route):
-            found.append(operation.reply)
-    return found
+def _metrics() -> _Schema:
+    """The description of /metrics, which is a text."""
+    return {
+        "operationId": "metrics",
+        "tags": ["probes"],
+        "summary": "Metrics for Prometheus; those of each account need a token.",
+        "security": [{"token": []}, {}],
+        "responses": {
+            "200": {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            **_failures(*_ERRORS),
+        },
+    }
 
 
-def _is_plain(route: Route) -> bool:
-    """Whether the route returns the operation's own reply."""
-    return route.path.startswith("/api/operations/")
-
-
-def _probe(path: str, text: str) -> _Schema:
-    kind = "text/plain" if path == "/metrics" else "application/json"
-    answers: dict[str, _Schema] = {"200": {"description": "OK", "content": {kind: {"schema": {}}}}}
-    if path in ("/health", "/readyz"):
-        answers["503"] = answers["200"] | {"description": "degraded, or not ready"}
-    named = {"operationId": path.strip("/").replace("/", "_"), "summary": text}
-    if path == "/metrics":
-        return {**named, "security": [{"token": []}, {}], "responses": answers | _failures()}
-    return {**named, "responses": answers}
-
-
-def _operation(operation: Operation, route: Route) -> _Schema:
-    headerless = operation.http is not None and operation.http.headerless
+def _operation(operation: Operation, route: Route, schemas: _Schemas) -> _Schema:
+    assert operation.http is not None
     document: _Schema = {
         "operationId": _ident(route),
+        "tags": [_TAG_OF.get(operation.name.partition(".")[0], "daemon")],
         "summary": operation.help,
         "description": _requirements(operation),
-        "security": [{"token": []}, {}] if headerless else [{"token": []}],
+        "security": [{"token": []}, {}] if operation.http.headerless else [{"token": []}],
         "parameters": _parameters(route),
-        "responses": {"200": _success(operation, route)} | _failures(),
+        "responses": _successes(operation, route, schemas) | _failures(*_ERRORS),
     }
     if route.body is not None:
-        reference = msgspec.json.schema_components([route.body], ref_template=_REF)[0][0]
-        document["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": reference}},
-        }
-    if operation.name == "contract.regenerate_qr":
-        document["responses"]["202"] = _success(operation, route) | {
-            "description": "a code is being requested already"
-        }
+        body = _json(schemas.of(route.body))
+        document["requestBody"] = {"required": True, "content": body}
     return document
 
 
@@ -189,7 +227,7 @@ def _requirements(operation: Operation) -> str:
 
 def _parameters(route: Route) -> list[_Schema]:
     in_path = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {"name": name, "in": "path", "required": True, "schema": _IN_PATH[name]}
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
     in_query = [
@@ -199,19 +237,26 @@ def _parameters(route: Route) -> list[_Schema]:
     return in_path + in_query
 
 
-def _success(operation: Operation, route: Route) -> _Schema:
+def _successes(operation: Operation, route: Route, schemas: _Schemas) -> dict[str, _Schema]:
+    if operation.name in _UNSUPPORTED:
+        return {}
     if route.browser:
-        return {"description": "OK", "content": {"text/html": {"schema": {"type": "string"}}}}
-    schema: _Schema = {"$ref": _REF.format(name="Success")}
-    if _is_plain(route):
-        replies = msgspec.json.schema_components([operation.reply], ref_template=_REF)
-        schema = replies[0][0]
-    return {"description": "OK", "content": {"application/json": {"schema": schema}}}
+        return {
+            "200": {"description": "OK", "content": {"text/html": {"schema": {"type": "string"}}}}
+        }
+    found: _Schema = {"description": "OK", "content": _json(schemas.of(operation.reply))}
+    if operation.name == "contract.regenerate_qr":
+        in_progress = {**found, "description": "a code is being requested already"}
+        return {"200": found, "202": in_progress}
+    return {"200": found}
 
 
-def _failures() -> dict[str, _Schema]:
-    schema = {"$ref": _REF.format(name="Failure")}
-    content = {"application/json": {"schema": schema}}
+def _json(schema: _Schema) -> _Schema:
+    return {"application/json": {"schema": schema}}
+
+
+def _failures(*statuses: int) -> dict[str, _Schema]:
+    content = _json({"$ref": _REF.format(name="Failure")})
     return {
-        str(status): {"description": text, "content": content} for status, text in _ERRORS.items()
+        str(status): {"description": _ERRORS[status], "content": content} for status in statuses
     }

@@ -14,8 +14,6 @@ from wad.api.operation import Route
 from wad.core.decoding import decoding
 from wad.core.errors import BadInput, InvalidData, LegacyRefusal, TooLong
 
-BODY_LIMIT: Final = 100 << 10
-"""Bytes of a body, as in the replaced backend (docs/internals/replaced-backend.md#limits)."""
 _REQUEST_ID: Final = 128  # characters of an X-Request-Id that are returned
 _NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9._:/+=-]+")
 _ACCOUNT: Final = re.compile(r"[!-~]{1,200}")
@@ -90,8 +88,8 @@ class _Named(msgspec.Struct):
 
 
 def account_named(request: Request, body: bytes) -> str:
-    """The account in the path or the body of a request, whose other fields may be invalid; empty without one."""
-    found = request.path_params.get("account")
+    """The account in the path, the query or the body of a request, whose other fields may be invalid; else empty."""
+    found = request.path_params.get("account") or request.query_params.get("accountId")
     if found is None:
         try:
             with decoding("the body"):
@@ -119,15 +117,15 @@ def _content(body: bytes, kind: Any) -> Any:
         raise LegacyRefusal(400, "invalid_request", str(error)) from error
 
 
-async def body_of(request: Request) -> bytes:
-    """The bytes of the body.  Raises TooLong, BadInput."""
+async def body_of(request: Request, limit: int) -> bytes:
+    """The bytes of the body, at most `limit`.  Raises TooLong, BadInput."""
     parts: list[bytes] = []
     size = 0
     try:
         async for part in request.stream():
             size += len(part)
-            if size > BODY_LIMIT:
-                raise TooLong(f"the body is limited to {BODY_LIMIT} bytes")
+            if size > limit:
+                raise TooLong(f"the body is limited to {limit} bytes")
             parts.append(part)
     except ClientDisconnect as error:
         raise BadInput("the body ended early") from error

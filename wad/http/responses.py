@@ -45,8 +45,13 @@ def failure(
     return document(content, status, headers)
 
 
-def refusal(error: WadError, *, browser: bool = False) -> Response:
-    """The response for an error; with `browser`, a 401 makes the browser prompt for a token."""
+def refusal(
+    error: WadError, *, browser: bool = False, about: Mapping[str, str] | None = None
+) -> Response:
+    """The response for an error; `about` are further fields about its request.
+
+    With `browser`, a 401 makes the browser prompt for a token.
+    """
     headers: dict[str, str] = {}
     more: Mapping[str, Any] = {"hint": error.hint} if error.hint else {}
     if isinstance(error, LegacyRefusal):
@@ -57,4 +62,4 @@ def refusal(error: WadError, *, browser: bool = False) -> Response:
         headers["www-authenticate"] = _BASIC if browser else _BEARER
     if error.code == "too_many_wrong_tokens":
         headers["connection"] = "close"
-    return failure(error.http_status, error.code, str(error), more, headers)
+    return failure(error.http_status, error.code, str(error), {**(about or {}), **more}, headers)

@@ -53,6 +53,11 @@ def moment(ms: int) -> datetime:
     return datetime.fromtimestamp(min(max(ms, _FIRST_MS), _LAST_MS) / 1000, UTC)
 
 
+def iso(ms: int) -> str:
+    """A time in the format of JavaScript's toISOString()."""
+    return moment(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def peer_type(jid: Jid) -> str:
     """The kind of the other party, in the replaced backend's terms."""
     match jid.kind:
@@ -101,6 +106,7 @@ def message_fields(message: Message) -> Fields:
         "senderId": message.sender or None,
         "senderJid": message.sender or None,
         "senderName": message.push_name or None,
+        **_sender(message, chat),
         "lastSenderName": message.push_name or None,
         "key": _key(message, chat),
         "source": "wad",
@@ -110,6 +116,16 @@ def message_fields(message: Message) -> Fields:
         **_amended(message),
         **_media(content.kind, content.media, content.text),
     }
+
+
+def _sender(message: Message, chat: Jid) -> Fields:
+    """The number of a received message's sender if it is known, and the name to show: the sender's own, else the
+    number.
+    """
+    if message.from_me:
+        return {"senderPhoneE164": None, "senderDisplayName": None}
+    phone = phone_of(Jid.parse(message.sender) if message.sender else chat)
+    return {"senderPhoneE164": phone, "senderDisplayName": message.push_name or phone}
 
 
 def _identity(message: Message) -> Fields:
@@ -130,7 +146,7 @@ def _times(message: Message) -> Fields:
     return {
         "tsClient": when,
         "tsClientMs": message.at_ms,
-        "tsClientIso": when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "tsClientIso": iso(message.at_ms),
         "tsClientFallback": False,
         "tsClientReason": None,
         "tsServer": seen,
@@ -207,7 +223,7 @@ def thread_path(thread: str) -> str:
     return f"threads/{thread}"
 
 
-def thread_fields(thread: Thread, last_sender: str = "") -> Fields:
+def thread_fields(thread: Thread) -> Fields:
     """The document of a thread, without fields that users or apps set (archived, aiEnabled, ...)."""
     chat = Jid.parse(thread.chat)
     phone = phone_of(chat)
@@ -238,7 +254,7 @@ def thread_fields(thread: Thread, last_sender: str = "") -> Fields:
         "lastMessageText": thread.last_text,
         "lastMessagePreview": thread.last_text[:PREVIEW_LENGTH],
         "lastMessageDirection": "outbound" if thread.last_from_me else "inbound",
-        "lastMessageSenderName": last_sender or None,
+        "lastMessageSenderName": thread.last_sender or None,
         "unreadCount": thread.unread,
         "messageCount": thread.messages,
         "expiresSeconds": thread.expires_s,
@@ -290,6 +306,8 @@ def account_fields(status: AccountStatus) -> Fields:
         "qrCode": None,
         "pairingCode": None,
         "worker": {"service": "wad", "instanceId": status.instance},
+        **({"createdAt": iso(status.created_ms)} if status.created_ms else {}),
+        **({"lastConnectedAt": moment(status.connected_ms)} if status.connected_ms else {}),
         **_auto_reply(status.auto_reply),
         **_backfill(status.backfill),
     }

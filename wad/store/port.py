@@ -87,7 +87,8 @@ class PagePosition(msgspec.Struct, frozen=True):
 class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The published status of an account: output only, never read back to decide anything.
 
-    `auto_reply` is None if it was never set, `backfill` if none was ever started.
+    `auto_reply` is None if it was never set, `backfill` if none was ever started.  `created_ms` and `connected_ms`, its
+    last login since the start of the daemon, are 0 if they are unknown.
     """
 
     account: str
@@ -101,6 +102,8 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     instance: str = ""
     auto_reply: AutoReply | None = None
     backfill: BackfillResult | None = None
+    created_ms: int = 0
+    connected_ms: int = 0
 
 
 class SyncStatus(msgspec.Struct, frozen=True, kw_only=True):

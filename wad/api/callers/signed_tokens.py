@@ -14,6 +14,7 @@ from wad.core.errors import InvalidData
 from wad.core.id_token import BadToken, Claims
 
 _ALGORITHM: Final = "RS256"
+_DESCRIPTION: Final = {"email": str, "email_verified": bool, "name": str}
 _SIGNATURES: Final = jwt.PyJWS(algorithms=[_ALGORITHM])
 
 
@@ -27,11 +28,19 @@ class SignedToken:
 
 
 def parse(text: str) -> SignedToken:
-    """Decode a token.  A claim that is null counts as absent.  Raises BadToken."""
+    """Decode a token.  Raises BadToken.
+
+    A claim that is null counts as absent, and so does a description of the user in an unexpected type: a project may
+    set these as custom claims.
+    """
     try:
         with decoding("the token"):
             token = jwt.decode_complete(text, options={"verify_signature": False})
-            payload = {name: value for name, value in token["payload"].items() if value is not None}
+            payload = {
+                name: value
+                for name, value in token["payload"].items()
+                if value is not None and type(value) is _DESCRIPTION.get(name, type(value))
+            }
             claims = msgspec.convert(payload, Claims)
     except (InvalidData, jwt.InvalidTokenError) as error:
         raise BadToken("invalid_token", "the token cannot be decoded") from error

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wad.api import dispatch
 from wad.api.legacy.vocabulary import Document, iso, mode, status_word, timestamp
+from wad.core.account_reference import international
 from wad.core.connection import State
 from wad.core.errors import Conflict, LegacyRefusal, UnknownAccount
+from wad.core.identity import legacy_account_id
 from wad.core.names import shown_name
 from wad.core.session_location import SessionLocation, elsewhere_reason
 from wad.store.app_documents import account_fields
@@ -58,6 +60,14 @@ async def readable_account(context: Context, ident: str) -> ReadableAccount:
                 return ReadableAccount(status.account, status.name, status.jid)
         raise
     return ReadableAccount(account.id, account.card.name, account.card.jid)
+
+
+async def known_account(context: Context, ident: str) -> ReadableAccount | None:
+    """As readable_account(); None for an unknown account."""
+    try:
+        return await readable_account(context, ident)
+    except LegacyRefusal:
+        return None
 
 
 def reply_document(context: Context, caller: Caller, **fields: object) -> Document:
@@ -126,7 +136,7 @@ def _published(status: AccountStatus, passive: str | None = None) -> Document:
         "status": account_fields(status)["status"],
         "qrCode": None,
         "pairingCode": None,
-        "createdAt": None,
+        "createdAt": iso(status.created_ms) if status.created_ms else None,
         "lastUpdate": timestamp(max(status.since_ms, 0)),
         "lastError": None if status.state in _HEALTHY else status.reason,
         "passiveModeReason": passive,
@@ -159,7 +169,34 @@ def health(account: Account) -> Document:
 
 
 async def add(context: Context, caller: Caller, name: str, phone: str) -> Document:
-    """Add an account and open its pairing window.  Raises LegacyRefusal 429 beyond `http.max_accounts`."""
+    """Add an account and open its pairing window; the account that has this number already is returned as it is.
+
+    Raises BadPhone, Conflict, LegacyRefusal 429 beyond `http.max_accounts`.
+    """
+    phone = international(phone, context.loaded.config.http.country_code) if phone else ""
+    account = _with_number(context, phone) if phone else None
+    existing = account is not None
+    if account is None:
+        account = await _added(context, caller, name, phone)
+    if not account.status.paired:
+        await call_as(context, caller, "accounts.pair", account=account.id)
+    shown = account_document(account, caller.sees_codes)
+    names = ("id", "name", "phone", "status", "qrCode", "pairingCode", "createdAt")
+    return reply_document(
+        context, caller, account={name: shown[name] for name in names}, existing=existing
+    )
+
+
+def _with_number(context: Context, phone: str) -> Account | None:
+    """The account with this number.  Raises Conflict if it is on another machine."""
+    try:
+        return context.accounts.find(phone)
+    except UnknownAccount:
+        return None
+
+
+async def _added(context: Context, caller: Caller, name: str, phone: str) -> Account:
+    """Add an account.  Raises Conflict, LegacyRefusal 429."""
     limit = context.loaded.config.http.max_accounts
     count = len(context.accounts.all())
     if count >= limit:
@@ -169,11 +206,17 @@ async def add(context: Context, caller: Caller, name: str, phone: str) -> Docume
             f"there are {count} accounts, and HTTP may add accounts up to {limit}",
             {"maxAccounts": limit, "currentAccounts": count, "retryAfterSeconds": 60},
         )
-    added = await call_as(context, caller, "accounts.add", name=name, phone=phone)
-    await call_as(context, caller, "accounts.pair", account=added["id"])
-    shown = account_document(context.accounts.by_id(added["id"]), caller.sees_codes)
-    names = ("id", "name", "phone", "status", "qrCode", "pairingCode", "createdAt")
-    return reply_document(context, caller, account={name: shown[name] for name in names})
+    ident = await _id_of(context, phone) if phone else ""
+    added = await call_as(context, caller, "accounts.add", name=name, phone=phone, id=ident)
+    return context.accounts.by_id(added["id"])
+
+
+async def _id_of(context: Context, phone: str) -> str:
+    """The id of a new account: that of the replaced backend, unless wad's own id already has threads here."""
+    own = f"acc-{phone[1:]}"
+    if (await context.store.totals(own)).threads:
+        return own
+    return legacy_account_id(context.loaded.config.http.account_namespace, phone)
 
 
 async def regenerate(context: Context, caller: Caller, account: Account) -> Document:

@@ -10,14 +10,14 @@ import heapq
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from wad.api.legacy.accounts import ReadableAccount, readable_account
-from wad.api.legacy.vocabulary import Document, timestamp
+from wad.api.legacy.accounts import ReadableAccount, known_account, readable_account
+from wad.api.legacy.vocabulary import Document, exact_timestamp
 from wad.api.operations.messages import next_page, page_of, page_text
 from wad.core.brief import Brief, brief, brief_thread
 from wad.core.errors import BadInput, LegacyRefusal
 from wad.core.jid import Jid, JidKind, ThreadId
 from wad.core.message import TEXT_LIMIT
-from wad.store.app_documents import message_fields, thread_fields
+from wad.store.app_documents import message_fields, moment, thread_fields
 
 if TYPE_CHECKING:
     from wad.api.context import Context
@@ -37,7 +37,7 @@ def limit_of(given: str, default: int) -> int:
 def shown(fields: dict[str, object]) -> Document:
     """A document with its times in the JSON form of Firestore timestamps."""
     return {
-        name: timestamp(round(value.timestamp() * 1000)) if isinstance(value, datetime) else value
+        name: exact_timestamp(value) if isinstance(value, datetime) else value
         for name, value in fields.items()
     }
 
@@ -47,6 +47,7 @@ def thread_document(account: ReadableAccount, thread: Thread) -> Document:
     return {
         "id": thread.id,
         **shown(thread_fields(brief_thread(thread))),
+        "updatedAt": exact_timestamp(moment(thread.last_ms)),
         "accountName": account.name,
         "archived": False,
         "hidden": False,
@@ -59,16 +60,29 @@ def message_document(message: Message) -> Document:
 
 
 def _brief_document(found: Brief) -> Document:
-    mark = {"truncated": True} if found.cut else {}
-    return {"id": found.message.id, **shown(message_fields(found.message)), **mark}
+    message = found.message
+    document = {"id": message.id, **shown(message_fields(message))}
+    document["syncedAt"] = document["ingestedAt"]
+    document["updatedAt"] = _updated_at(message, document["ingestedAt"])
+    return {**document, "truncated": True} if found.cut else document
+
+
+def _updated_at(message: Message, arrived: Document) -> Document:
+    """When the message last changed: it arrived, or it was edited, revoked or reacted to."""
+    changes = (message.edited_ms, message.revoked_ms, *(one.at_ms for one in message.reactions))
+    changed = exact_timestamp(moment(max(changes)))
+    return max(arrived, changed, key=lambda time: (time["_seconds"], time["_nanoseconds"]))
 
 
 # --- threads ------------------------------------------------------------------------------------
 
 
 async def threads(context: Context, ident: str, limit: str, after: str) -> Document:
-    """The account's threads, without the one with its own number."""
-    account, most = await readable_account(context, ident), limit_of(limit, 50)
+    """The account's threads, without the one with its own number; none for an unknown account, as the apps expect."""
+    most = limit_of(limit, 50)
+    account = await known_account(context, ident)
+    if account is None:
+        return {"success": True, "threads": [], "count": 0, "nextCursor": None}
     found = await context.store.threads(account.id, limit=most, before=page_of(after))
     own = Jid.parse(account.jid).bare() if account.jid else None
     shown_threads = [
@@ -93,9 +107,11 @@ async def messages_or_threads(
         raise LegacyRefusal(400, "invalid_request", "accountId is missing")
     if thread:
         return await messages(context, ident, thread, limit, after)
-    account = await readable_account(context, ident)
-    content = []
-    for each in await context.store.threads(account.id, limit=limit_of(limit, 20)):
+    account, most = await known_account(context, ident), limit_of(limit, 20)
+    content: list[Document] = []
+    if account is None:
+        return {"success": True, "threads": content}
+    for each in await context.store.threads(account.id, limit=most):
         newest = await context.store.messages(each.id, limit=20)
         content.append(
             {
@@ -141,9 +157,12 @@ async def _thread(context: Context, account: ReadableAccount, ident: str) -> Thr
 
 
 async def inbox(context: Context, ident: str, limit: str) -> Document:
-    """The newest messages of all threads together."""
-    account = await readable_account(context, ident)
-    found = await _newest(context, account, limit_of(limit, 100))
+    """The newest messages of all threads together; none for an unknown account, as the apps expect."""
+    most = limit_of(limit, 100)
+    account = await known_account(context, ident)
+    if account is None:
+        return {"success": True, "messages": [], "count": 0, "totalMessages": 0}
+    found = await _newest(context, account, most)
     totals = await context.store.totals(account.id)
     return {
         "success": True,

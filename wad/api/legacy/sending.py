@@ -40,7 +40,7 @@ async def send(context: Context, request: LegacySend, caller: Caller) -> Documen
         client_id=request.client_message_id or request.request_id,
         wait=_WAIT if account.status.state is State.CONNECTED else 0,
     )
-    return _outcome(msgspec.convert(reply, _Reply))
+    return {**_outcome(msgspec.convert(reply, _Reply)), "requestId": caller.request_id}
 
 
 async def proxy_send(context: Context, request: ProxySend, caller: Caller) -> Document:
@@ -121,7 +121,11 @@ def _outcome(sent: _Reply) -> Document:
     entry = sent.message
     left = entry.state in LEFT
     if entry.state is MessageStatus.FAILED:
-        more: Document = {"messageId": entry.id, "clientMessageId": entry.client_id}
+        more: Document = {
+            "messageId": entry.id,
+            "waMessageId": entry.wa_id or None,
+            "clientMessageId": entry.client_id,
+        }
         status = 422 if entry.error_code == "not_on_whatsapp" else 502
         raise LegacyRefusal(status, entry.error_code or "engine_failure", entry.error, more)
     content: Document = {"success": True}
@@ -130,7 +134,8 @@ def _outcome(sent: _Reply) -> Document:
     elif not left:
         content["queued"] = True
     return content | {
-        "messageId": entry.wa_id or entry.id,
+        "messageId": entry.id,
+        "waMessageId": entry.wa_id or None,
         "status": "sent" if left else str(entry.state),
         "clientMessageId": entry.client_id,
     }

@@ -5,7 +5,7 @@ docs/internals/replaced-backend.md#what-readers-rely-on defines it; other states
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +20,7 @@ Document = dict[str, Any]
 NEEDS_QR: Final = (State.AWAITING_SCAN, State.LOGGED_OUT)
 """States in which the user must scan a QR code."""
 
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _FIRST_MS: Final = -62_135_596_800_000  # the range of a datetime: from the year 1 to the year 9999
 _LAST_MS: Final = 253_402_300_799_999
 _STATUS: Final = {
@@ -87,6 +88,14 @@ def iso(ms: int) -> str:
 def timestamp(ms: int) -> dict[str, int]:
     """A time in the JSON form of a Firestore Timestamp (docs/internals/replaced-backend.md#what-readers-rely-on)."""
     return {"_seconds": ms // 1000, "_nanoseconds": ms % 1000 * 1_000_000}
+
+
+def exact_timestamp(moment: datetime) -> dict[str, int]:
+    """A time as timestamp(), with its microseconds: the apps sort by them."""
+    return {
+        "_seconds": (moment - _EPOCH) // timedelta(seconds=1),
+        "_nanoseconds": moment.microsecond * 1000,
+    }
 
 
 def iso_or_null(ms: int | None) -> str | None:

@@ -16,7 +16,9 @@ from wad.core.jid import phone_digits
 if TYPE_CHECKING:
     from wad.flow.accounts.account import Account
 
-Ref = Annotated[str, Meta(description="the account's id, name or number")]
+Ref = Annotated[
+    str, Meta(description="the account's id, name or number", examples=["acc-15550000001"])
+]
 
 
 class Named(Params, frozen=True):
@@ -40,8 +42,13 @@ class PairAccount(Params, frozen=True):
 class Add(Params, frozen=True):
     """A new account."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=100, description="its display name")]
-    phone: Annotated[str, Meta(description="its number, e.g. +15550000001")] = ""
+    name: Annotated[
+        str,
+        Meta(min_length=1, max_length=100, description="its display name", examples=["Front desk"]),
+    ]
+    phone: Annotated[
+        str, Meta(description="its number, e.g. +15550000001", examples=["+15550000001"])
+    ] = ""
     id: Annotated[
         str, Meta(description="its id (default: derived from the number, else random)")
     ] = ""

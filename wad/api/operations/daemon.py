@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 import wad
+from wad.api.caller import Caller
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.views.account import account_views
@@ -41,12 +43,17 @@ class Follow(Params, frozen=True):
 
 
 @operation("status", access=Access.READ, command="status")
-async def status(context: Context, request: NoParams) -> StatusView:
+async def status(context: Context, request: NoParams, caller: Caller) -> StatusView:
     """Show the daemon, its lease, its accounts and its problems.
+
+    QR codes are shown only to callers that may pair an account.
 
     Example: watch -n 5 wadctl status
     """
     config, found = context.loaded.config, problems(context)
+    accounts = account_views(context.accounts, context.clock.wall_ms())
+    if not caller.sees_codes:
+        accounts = [replace(account, qr=None) for account in accounts]
     return StatusView(
         service="wad",
         version=wad.__version__,
@@ -63,7 +70,7 @@ async def status(context: Context, request: NoParams) -> StatusView:
         lease=lease_view(context),
         limits=limits_view(context),
         http=http_views(context),
-        accounts=tuple(account_views(context.accounts, context.clock.wall_ms())),
+        accounts=tuple(accounts),
         health="degraded" if degraded(found) else "healthy",
         problems=problem_views(found),
         loops=loop_views(context),

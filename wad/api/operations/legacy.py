@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from wad.api.caller import Caller
 from wad.api.context import Context
+from wad.api.legacy import documents
 from wad.api.operation import Access, Http, Limit, Params, Route, operation
 from wad.api.operations.daemon import NoParams
 from wad.core.errors import LegacyRefusal
@@ -21,14 +22,26 @@ Document = dict[str, Any]
 _STORED: Final = "whatsapp_media/"  # the prefix of the replaced backend's files
 
 
-AccountId = Annotated[str, Meta(description="the account's id")]
-Name = Annotated[str, Meta(description="the account's display name")]
-Phone = Annotated[str | None, Meta(description="the account's number, e.g. +15550000001")]
-MessageText = Annotated[str, Meta(description="the text to send")]
-To = Annotated[str, Meta(description="the recipient: a number or a JID")]
-ThreadRef = Annotated[str, Meta(description="the thread's id, ACCOUNT__JID")]
+AccountId = Annotated[str, Meta(description="the account's id", examples=["acc-15550000001"])]
+Name = Annotated[str, Meta(description="the account's display name", examples=["Front desk"])]
+Phone = Annotated[
+    str | None,
+    Meta(description="the account's number, e.g. +15550000001", examples=["+15550000001"]),
+]
+MessageText = Annotated[str, Meta(description="the text to send", examples=["Good morning"])]
+To = Annotated[str, Meta(description="the recipient: a number or a JID", examples=["+15550000002"])]
+ThreadRef = Annotated[
+    str,
+    Meta(
+        description="the thread's id, ACCOUNT__JID",
+        examples=["acc-15550000001__15550000002@s.whatsapp.net"],
+    ),
+]
 ClientMessageId = Annotated[
-    str, Meta(description="the client's own id; the same id twice is one message")
+    str,
+    Meta(
+        description="the client's own id; the same id twice is one message", examples=["order-4711"]
+    ),
 ]
 Enabled = Annotated[bool, Meta(description="whether to reply automatically")]
 Prompt = Annotated[
@@ -180,6 +193,7 @@ _ID: Final = {"accountId": "account"}
 
 @operation(
     "contract.accounts",
+    reply=documents.AccountList,
     access=Access.READ,
     http=Http(headerless=True, routes=(Route("GET", "/api/whatsapp/accounts"),)),
 )
@@ -192,6 +206,7 @@ async def accounts_(context: Context, request: ListAccounts, caller: Caller) -> 
 
 @operation(
     "contract.accounts_with_token",
+    reply=documents.AccountList,
     access=Access.READ,
     http=Http(routes=(Route("GET", "/accounts"),)),
 )
@@ -202,6 +217,7 @@ async def accounts_with_token(context: Context, request: NoParams, caller: Calle
 
 @operation(
     "contract.accounts_for_admins",
+    reply=documents.AccountList,
     access=Access.ADMIN,
     http=Http(headerless=True, routes=(Route("GET", "/whatsappProxyGetAccounts"),)),
 )
@@ -212,6 +228,7 @@ async def accounts_for_admins(context: Context, request: NoParams, caller: Calle
 
 @operation(
     "contract.accounts_for_staff",
+    reply=documents.AccountList,
     access=Access.OPERATE,
     http=Http(routes=(Route("GET", "/whatsappProxyGetAccountsStaff"),)),
 )
@@ -222,6 +239,7 @@ async def accounts_for_staff(context: Context, request: NoParams, caller: Caller
 
 @operation(
     "contract.health",
+    reply=documents.AccountHealth,
     access=Access.READ,
     http=Http(routes=(Route("GET", "/api/whatsapp/accounts/{account}/health"),)),
 )
@@ -249,6 +267,7 @@ async def qr(context: Context, request: AccountRequest) -> Document:
 
 @operation(
     "contract.add",
+    reply=documents.AccountAdded,
     access=Access.ADMIN,
     leader_only=True,
     http=Http(
@@ -268,6 +287,7 @@ async def add(context: Context, request: AddAccount, caller: Caller) -> Document
 
 @operation(
     "contract.regenerate_qr",
+    reply=documents.PairingStarted,
     access=Access.ADMIN,
     leader_only=True,
     http=Http(
@@ -290,6 +310,7 @@ async def regenerate(context: Context, request: AccountRequest, caller: Caller) 
 
 @operation(
     "contract.delete",
+    reply=documents.AccountDeleted,
     access=Access.ADMIN,
     leader_only=True,
     http=Http(
@@ -312,6 +333,7 @@ async def delete(context: Context, request: AccountRequest, caller: Caller) -> D
 
 @operation(
     "contract.rename",
+    reply=documents.AccountRenamed,
     access=Access.ADMIN,
     leader_only=True,
     http=Http(
@@ -329,6 +351,7 @@ async def rename(context: Context, request: RenameAccount, caller: Caller) -> Do
 
 @operation(
     "contract.reset",
+    reply=documents.AccountReset,
     access=Access.ADMIN,
     leader_only=True,
     http=Http(
@@ -345,6 +368,7 @@ async def reset(context: Context, request: AccountRequest, caller: Caller) -> Do
 
 @operation(
     "contract.disconnect",
+    reply=documents.AccountDisconnected,
     access=Access.ADMIN,
     leader_only=True,
     http=Http(limit=Limit.ACCOUNTS, routes=(Route("POST", "/api/whatsapp/disconnect/{account}"),)),
@@ -384,6 +408,7 @@ _THREAD: Final = {**_PAGE, "threadId": "thread"}
 
 @operation(
     "contract.threads",
+    reply=documents.ThreadList,
     access=Access.READ,
     http=Http(routes=(Route("GET", "/api/whatsapp/threads/{account}", query=_LIST),)),
 )
@@ -396,6 +421,7 @@ async def threads(context: Context, request: ListRequest) -> Document:
 
 @operation(
     "contract.messages",
+    reply=documents.MessageList,
     access=Access.READ,
     http=Http(
         routes=(
@@ -415,6 +441,7 @@ async def messages(context: Context, request: ListRequest) -> Document:
 
 @operation(
     "contract.inbox",
+    reply=documents.InboxList,
     access=Access.READ,
     http=Http(routes=(Route("GET", "/api/whatsapp/inbox/{account}", query={"limit": "limit"}),)),
 )
@@ -426,11 +453,20 @@ async def inbox(context: Context, request: ListRequest) -> Document:
 
 
 def _for_staff(
-    name: str, path: str, query: Mapping[str, str], listing: Callable[..., Awaitable[Document]]
+    name: str,
+    path: str,
+    query: Mapping[str, str],
+    listing: Callable[..., Awaitable[Document]],
+    reply: Any,
 ) -> None:
     """Declare a list for employees under their proxy's path, with the account in the query."""
 
-    @operation(name, access=Access.OPERATE, http=Http(routes=(Route("GET", path, query=query),)))
+    @operation(
+        name,
+        reply=reply,
+        access=Access.OPERATE,
+        http=Http(routes=(Route("GET", path, query=query),)),
+    )
     async def for_staff(context: Context, request: ListRequest) -> Document:
         """The same list for employees, under their proxy's path."""
         if not request.account:
@@ -438,9 +474,17 @@ def _for_staff(
         return await listing(context, request)
 
 
-_for_staff("contract.threads_for_staff", "/whatsappProxyGetThreads", _PAGE, threads)
-_for_staff("contract.messages_for_staff", "/whatsappProxyGetMessages", _THREAD, messages)
-_for_staff("contract.inbox_for_staff", "/whatsappProxyGetInbox", _PAGE, inbox)
+_for_staff(
+    "contract.threads_for_staff", "/whatsappProxyGetThreads", _PAGE, threads, documents.ThreadList
+)
+_for_staff(
+    "contract.messages_for_staff",
+    "/whatsappProxyGetMessages",
+    _THREAD,
+    messages,
+    documents.MessageList,
+)
+_for_staff("contract.inbox_for_staff", "/whatsappProxyGetInbox", _PAGE, inbox, documents.InboxList)
 
 
 # --- sending --------------------------------------------------------------------------------------
@@ -448,6 +492,7 @@ _for_staff("contract.inbox_for_staff", "/whatsappProxyGetInbox", _PAGE, inbox)
 
 @operation(
     "contract.send",
+    reply=documents.MessageSent,
     access=Access.OPERATE,
     leader_only=True,
     http=Http(
@@ -463,6 +508,7 @@ async def send(context: Context, request: LegacySend, caller: Caller) -> Documen
 
 @operation(
     "contract.proxy_send",
+    reply=documents.ProxySent,
     access=Access.OPERATE,
     leader_only=True,
     http=Http(limit=Limit.SEND, routes=(Route("POST", "/whatsappProxySend", body=ProxySendBody),)),
@@ -481,6 +527,7 @@ _REPLIES: Final = "/api/whatsapp/auto-reply-settings/{account}"
 
 @operation(
     "contract.auto_reply",
+    reply=documents.AutoReplyDocument,
     access=Access.READ,
     http=Http(routes=(Route("GET", _REPLIES),)),
 )
@@ -493,6 +540,7 @@ async def auto_reply(context: Context, request: AccountRequest) -> Document:
 
 @operation(
     "contract.set_auto_reply",
+    reply=documents.AutoReplyDocument,
     access=Access.OPERATE,
     leader_only=True,
     http=Http(limit=Limit.ACCOUNTS, routes=(Route("POST", _REPLIES, body=AutoReplyBody),)),
@@ -507,6 +555,7 @@ async def set_auto_reply(context: Context, request: SetAutoReply) -> Document:
 
 @operation(
     "contract.backfill",
+    reply=documents.BackfillStarted,
     access=Access.OPERATE,
     leader_only=True,
     http=Http(
@@ -526,6 +575,7 @@ async def backfill(context: Context, request: AccountRequest) -> Document:
 
 @operation(
     "contract.repair",
+    reply=documents.Repaired,
     access=Access.ADMIN,
     leader_only=True,
     http=Http(limit=Limit.ACCOUNTS, routes=(Route("POST", "/api/whatsapp/repair-sync/{account}"),)),
@@ -543,6 +593,7 @@ async def repair(context: Context, request: AccountRequest, caller: Caller) -> D
 
 @operation(
     "contract.outbox",
+    reply=documents.OutboxCounts,
     access=Access.READ,
     http=Http(routes=(Route("GET", "/metrics-json", internal=True),)),
 )
@@ -571,6 +622,7 @@ async def media_url(context: Context, request: MediaUrl) -> Document:
 
 @operation(
     "contract.who_am_i",
+    reply=documents.WhoAmI,
     access=Access.READ,
     http=Http(routes=(Route("GET", "/whatsappWhoAmI"),)),
 )

@@ -46,8 +46,15 @@ class ListThreads(Params, frozen=True):
 class Messages(Params, frozen=True):
     """Which messages to list."""
 
-    account: Annotated[str, Meta(description="the account (id, name or number)")]
-    chat: Annotated[str, Meta(description="the other party: a number, a JID or a thread id")]
+    account: Annotated[
+        str, Meta(description="the account (id, name or number)", examples=["acc-15550000001"])
+    ]
+    chat: Annotated[
+        str,
+        Meta(
+            description="the other party: a number, a JID or a thread id", examples=["+15550000002"]
+        ),
+    ]
     limit: Limit = 50
     before: Before = ""
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from wad.api.context import Context
+from wad.api.legacy import documents
 from wad.api.operation import Access, Http, Params, operation
 
 Document = dict[str, Any]
@@ -31,7 +32,7 @@ class Exposition(msgspec.Struct, frozen=True):
 _SHARED = Http(shared=True)
 
 
-@operation("probe.health", access=Access.ANYBODY, http=_SHARED)
+@operation("probe.health", reply=documents.HealthDocument, access=Access.ANYBODY, http=_SHARED)
 async def health(context: Context, request: Probe) -> Document:
     """Show the health of the daemon, with counts and problems."""
     from wad.api.views import health
@@ -39,7 +40,7 @@ async def health(context: Context, request: Probe) -> Document:
     return health.health(context)
 
 
-@operation("probe.healthz", access=Access.ANYBODY, http=_SHARED)
+@operation("probe.healthz", reply=documents.Alive, access=Access.ANYBODY, http=_SHARED)
 async def healthz(context: Context, request: Probe) -> Document:
     """Show that the process responds."""
     from wad.api.views import health
@@ -47,7 +48,7 @@ async def healthz(context: Context, request: Probe) -> Document:
     return health.healthz(context)
 
 
-@operation("probe.ready", access=Access.ANYBODY, http=_SHARED)
+@operation("probe.ready", reply=documents.Ready, access=Access.ANYBODY, http=_SHARED)
 async def ready(context: Context, request: Probe) -> Document:
     """Show whether this instance is active."""
     from wad.api.views import health
@@ -55,7 +56,7 @@ async def ready(context: Context, request: Probe) -> Document:
     return health.ready(context)
 
 
-@operation("probe.readyz", access=Access.ANYBODY, http=_SHARED)
+@operation("probe.readyz", reply=documents.ReadyForBalancer, access=Access.ANYBODY, http=_SHARED)
 async def readyz(context: Context, request: Probe) -> Document:
     """Show whether this instance can handle requests."""
     from wad.api.views import health
@@ -63,7 +64,7 @@ async def readyz(context: Context, request: Probe) -> Document:
     return health.readyz(context)
 
 
-@operation("probe.diag", access=Access.ANYBODY, http=_SHARED)
+@operation("probe.diag", reply=documents.Diagnosis, access=Access.ANYBODY, http=_SHARED)
 async def diag(context: Context, request: Probe) -> Document:
     """Show the lease and the accounts with the latest events."""
     from wad.api.views import health
@@ -71,7 +72,7 @@ async def diag(context: Context, request: Probe) -> Document:
     return health.diag(context)
 
 
-@operation("probe.dashboard", access=Access.ANYBODY, http=_SHARED)
+@operation("probe.dashboard", reply=documents.Dashboard, access=Access.ANYBODY, http=_SHARED)
 async def dashboard(context: Context, request: Probe) -> Document:
     """Show an overview of all accounts."""
     from wad.api.views.dashboard import dashboard
@@ -79,7 +80,7 @@ async def dashboard(context: Context, request: Probe) -> Document:
     return dashboard(context)
 
 
-@operation("probe.detailed", access=Access.ANYBODY, http=_SHARED)
+@operation("probe.detailed", reply=documents.DetailedHealth, access=Access.ANYBODY, http=_SHARED)
 async def detailed(context: Context, request: Probe) -> Document:
     """Show the connection of each account."""
     from wad.api.views.dashboard import detailed

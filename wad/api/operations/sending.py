@@ -31,12 +31,23 @@ from wad.core.outgoing_rules import check_voice
 if TYPE_CHECKING:
     from wad.flow.accounts.account import Account
 
-AccountRef = Annotated[str, Meta(description="the account that sends (id, name or number)")]
-To = Annotated[str, Meta(description="a number (+15550000002), a JID or a thread id")]
+AccountRef = Annotated[
+    str,
+    Meta(description="the account that sends (id, name or number)", examples=["acc-15550000001"]),
+]
+To = Annotated[
+    str,
+    Meta(description="a number (+15550000002), a JID or a thread id", examples=["+15550000002"]),
+]
 ReplyTo = Annotated[str, Meta(description="the id of the stored message to reply to")]
 MessageRef = Annotated[str, Meta(description="the id of a stored message (wadctl messages --json)")]
 ClientId = Annotated[
-    str, Meta(max_length=200, description="your own id; the same id twice is sent once")
+    str,
+    Meta(
+        max_length=200,
+        description="your own id; the same id twice is sent once",
+        examples=["order-4711"],
+    ),
 ]
 Wait = Annotated[
     float, Meta(ge=0, le=300, description="seconds to wait until it is sent or failed")
@@ -48,7 +59,7 @@ class SendText(Params, frozen=True):
 
     account: AccountRef
     to: To
-    text: Annotated[str, Meta(description="the text")]
+    text: Annotated[str, Meta(description="the text", examples=["Good morning"])]
     reply_to: ReplyTo = ""
     mentions: Annotated[
         tuple[str, ...],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta
 
 from wad.api.context import Context
-from wad.api.operation import Access, Params, operation
+from wad.api.operation import Access, Http, Limit, Params, Route, operation
 from wad.api.operations.accounts import Named, Ref
 from wad.api.views.account import AccountView, account_view
 from wad.api.views.session import Arrived, GivenUp, Part
@@ -66,7 +66,25 @@ async def give_up(context: Context, request: Named) -> GivenUp:
     return GivenUp(account_view(account), aside)
 
 
-@operation("sessions.put", access=Access.ADMIN, leader_only=True)
+_PIECE_BODY: Final = PIECE_LIMIT * 4 // 3 + (1 << 10)  # bytes of JSON with a whole piece in base64
+
+
+@operation(
+    "sessions.put",
+    access=Access.ADMIN,
+    leader_only=True,
+    http=Http(
+        limit=Limit.ACCOUNTS,
+        routes=(
+            Route(
+                "POST",
+                "/api/operations/sessions.put",
+                body=SessionPiece,
+                body_limit=_PIECE_BODY,
+            ),
+        ),
+    ),
+)
 async def put(context: Context, request: SessionPiece) -> Arrived:
     """Upload one piece of an encrypted file, in order, at most 1 MiB."""
     return Arrived(

@@ -7,11 +7,12 @@ an older daemon; the daemon itself always sets it.
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
 from wad.api.views.problems import problems_of
+from wad.api.views.values import values
 from wad.core.brief import LINE, NAME
 from wad.core.connection import State, Status
 from wad.core.history import BackfillResult
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from wad.engine.port import Confinement
     from wad.flow.accounts.account import Account
     from wad.flow.accounts.accounts import Accounts
+
+StateText = Annotated[str, values(State)]
 
 
 class InboundView(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +74,7 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float | None = None
     started_ms: int
     restarts: int
-    receipts: str | None
+    receipts: Annotated[str, values("after-store", "early")] | None
     confinement: ConfinementView | None = None
 
 
@@ -100,7 +103,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     jid: str
     lid: str
     push_name: str
-    state: str
+    state: StateText
     reason: str
     action: str
     state_for_s: float

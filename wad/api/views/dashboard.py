@@ -93,8 +93,14 @@ def detailed(context: Context) -> Document:
     return {
         "status": shown["service"]["status"],
         "timestamp": shown["timestamp"],
+        "uptime": shown["service"]["uptime"],
         "waMode": shown["service"]["waMode"],
         "instanceId": shown["service"]["instanceId"],
+        "sessions_dir_writable": shown["storage"]["writable"],
+        "monitoring": {
+            "staleThresholdMs": _STALE_MS,
+            "staleAccounts": sum(row["isStale"] for row in shown["accounts"]),
+        },
         "accounts": [
             {
                 **{name: row[name] for name in _CONNECTION},

@@ -124,8 +124,8 @@ def readyz(context: Context) -> Document:
         if active and writable is not False and not _unusable(context)
         else "not_ready",
         "checks": {
-            "firestore": firestore(context.store),
-            "worker": "running" if active else "passive",
+            "firestore": firestore(context.store) != "disconnected",
+            "worker": active,
             "sessions": writable,
             "timestamp": iso(context.clock.wall_ms()),
         },

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+from wad.api.views.values import values
+
+Mode = Annotated[str, values("active", "passive")]
 
 
 class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,7 +18,7 @@ class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     instance: str
-    mode: str
+    mode: Mode
     reason: str
     valid_for_s: float | None
     holder: str | None

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
+from wad.api.views.values import values
 from wad.core.brief import NAME, brief
-from wad.core.content import Contact, Content, LinkPreview, Location, MediaContent, Poll
-from wad.core.message import Ballot, Message, Reaction, Thread
+from wad.core.content import (
+    CallOutcome,
+    Contact,
+    Content,
+    LinkPreview,
+    Location,
+    MediaContent,
+    MessageKind,
+    Poll,
+)
+from wad.core.message import Ballot, Message, MessageStatus, Reaction, Thread
 from wad.core.text import cut
 
 T = TypeVar("T")
+KindText = Annotated[str, values(MessageKind)]
 
 
 class ReplyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +69,7 @@ class PollView(Poll, frozen=True, omit_defaults=False):
 class CallView(msgspec.Struct, frozen=True, kw_only=True):
     """A call.  `outcome`: offered, accepted, rejected, missed or ended; `seconds`: its duration, if known."""
 
-    outcome: str
+    outcome: Annotated[str, values(CallOutcome)]
     video: bool
     group: bool
     seconds: int
@@ -76,7 +87,7 @@ class VoteView(msgspec.Struct, frozen=True, kw_only=True):
 class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     """An earlier version of a message, valid from `at_ms` on."""
 
-    kind: str
+    kind: KindText
     text: str
     at_ms: int
 
@@ -92,13 +103,13 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     thread: str
-    direction: str
+    direction: Annotated[str, values("inbound", "outbound")]
     sender: str
     name: str
-    kind: str
+    kind: KindText
     text: str
     at_ms: int
-    status: str
+    status: Annotated[str, values(MessageStatus)]
     wa_id: str
     client_id: str
     detail: str

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from wad.api.views.values import values
 from wad.core.brief import LINE, TEXT
+from wad.core.content import MessageKind
+from wad.core.message import MessageStatus
 from wad.core.outbox import Entry
 from wad.core.text import cut
 
@@ -16,10 +21,10 @@ class EntryView(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     thread: str
     to: str
-    kind: str
+    kind: Annotated[str, values(MessageKind)]
     text: str
     client_id: str
-    state: str
+    state: Annotated[str, values(MessageStatus)]
     attempts: int
     created_ms: int
     sent_ms: int | None

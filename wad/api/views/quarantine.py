@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+from wad.api.views.values import values
+from wad.core.quarantine import ItemKind
 
 
 class ItemView(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,7 +17,7 @@ class ItemView(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    kind: str
+    kind: Annotated[str, values(ItemKind)]
     account: str
     name: str
     reason: str

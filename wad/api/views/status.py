@@ -6,11 +6,13 @@ an older daemon; the daemon itself always sets it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from wad.api.views.account import AccountView
+from wad.api.views.lease import Mode
+from wad.api.views.values import values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
     """The lease.  `valid_for_s`: seconds for which this instance may act without another renewal."""
 
-    mode: str
+    mode: Mode
     holder: str | None
     epoch: int | None
     valid_for_s: float | None
@@ -109,15 +111,15 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     started_ms: int
     uptime_s: float
-    engine: str
-    receipts: str | None
-    store: str
+    engine: Annotated[str, values("neonize", "simulator")]
+    receipts: Annotated[str, values("after-store", "early")] | None
+    store: Annotated[str, values("sqlite", "firestore")]
     sync: SyncView | None
     lease: LeaseView
     limits: LimitsView | None = None
     http: tuple[HttpView, ...] = ()
     accounts: tuple[AccountView, ...]
-    health: str | None = None
+    health: Annotated[str, values("healthy", "degraded")] | None = None
     problems: tuple[ProblemView, ...] | None = None
     loops: tuple[LoopView, ...] = ()
     warnings: tuple[str, ...]

@@ -45,6 +45,8 @@ class AccountState:
         self.status = Status(since=around.clock.monotonic())
         self.is_being_removed = False
         self.logins = 0
+        self.connected_ms = 0
+        """When the last connection began, ms since 1970; 0 before the first one."""
         self.qr_ms: int | None = None
         self.left_ms: int | None = None
         """When the last connection ended; None before the first one has ended."""
@@ -68,6 +70,7 @@ class AccountState:
             self._announce(before)
         if self.status.state is State.CONNECTED is not before.state:
             self.logins += 1
+            self.connected_ms = self._clock.wall_ms()
             self._on_connected()
         elif before.state is State.CONNECTED is not self.status.state:
             self.left_ms = self._clock.wall_ms()

@@ -37,6 +37,8 @@ class StatusPublisher:
             instance=self._around.instance,
             auto_reply=card.auto_reply,
             backfill=card.backfill,
+            created_ms=card.created_ms,
+            connected_ms=self._state.connected_ms,
         )
         if self._published is None or _but_since(wanted) != _but_since(self._published):
             await self._around.store.put_account(wanted, epoch=epoch)

@@ -23,8 +23,11 @@ SHOWN: Final = "duplicate_of = ''"
 """The condition for messages that are shown and counted: those that are not marked as duplicates."""
 THREAD_COLUMNS: Final = (
     "id, account, chat, CASE WHEN saved_name != '' THEN saved_name ELSE push_name END, last_ms, last_text, "
-    "last_from_me, newer + min(told_unread, older), messages, expires_s"
+    "last_from_me, newer + min(told_unread, older), messages, expires_s, "
+    "coalesce((SELECT last.push_name FROM messages AS last WHERE last.id = threads.last_id"
+    " AND last.account = threads.account AND NOT last.from_me LIMIT 1), '')"
 )
+"""The columns of a thread, for a query on `threads`."""
 
 
 class Amended(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -145,10 +148,22 @@ def packed_amended(original: Message, message: Message) -> bytes | None:
 
 def thread_from(row: tuple[Any, ...]) -> Thread:
     """The thread in a row of THREAD_COLUMNS."""
-    ident, account, chat, name, last_ms, last_text, last_from_me, unread, messages, expires = row
+    (
+        ident,
+        account,
+        chat,
+        name,
+        last_ms,
+        last_text,
+        last_from_me,
+        unread,
+        messages,
+        expires,
+        sender,
+    ) = row
     return Thread(
         id=ident, account=account, chat=chat, name=name, last_ms=last_ms, last_text=last_text,
-        last_from_me=bool(last_from_me), unread=unread, messages=messages, expires_s=expires,
+        last_from_me=bool(last_from_me), last_sender=sender, unread=unread, messages=messages, expires_s=expires,
     )  # fmt: skip
 
 

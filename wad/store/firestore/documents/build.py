@@ -162,16 +162,15 @@ def _contact(db: sqlite3.Connection, thread: str) -> tuple[str, Fields | None]:
 
 
 def _thread(db: sqlite3.Connection, ident: str) -> tuple[str, Fields | None]:
-    query = f"SELECT {THREAD_COLUMNS}, last_id FROM threads WHERE id = ?"
+    query = f"SELECT {THREAD_COLUMNS} FROM threads WHERE id = ?"
     row = db.execute(query, (ident,)).fetchone()
     if row is None:
         now = resolve_thread(db, ident)
         return (thread_path(ident), redirect_fields(now)) if now != ident else ("", None)
-    thread = thread_from(row[:-1])
+    thread = thread_from(row)
     if not thread.messages:
         return "", None
-    last = row_by_id(db, row[-1], thread.account)
-    fields = thread_fields(thread, "" if last is None else last.original.push_name)
+    fields = thread_fields(thread)
     looked = db.execute(
         "SELECT last_ms, until_ms FROM looked WHERE thread = ?", (ident,)
     ).fetchone()
