@@ -22,7 +22,7 @@ from wadctl.auditing import audit_group
 from wadctl.backfilling import backfill_command
 from wadctl.cloudrun import cloud_run_group
 from wadctl.commands import Command, CommandGroup, add_commands, command_of, json_option
-from wadctl.copying import copy_command
+from wadctl.copying import copy_command, import_legacy_command
 from wadctl.doctoring import doctor_command
 from wadctl.files import send_file_command
 from wadctl.importing import import_command
@@ -237,6 +237,7 @@ def _build() -> None:
         "accounts.pair": _pair(),
         "messages.send_file": send_file_command(),
         "store.copy": copy_command(),
+        "store.import_legacy": import_legacy_command(),
         "sessions.export": session_export_command(),
         "sessions.import": session_import_command(),
     }

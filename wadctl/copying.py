@@ -1,4 +1,4 @@
-"""`store copy`: a progress bar on a terminal, with --json a line per step, and a summary."""
+"""`store copy` and `store import-legacy`: a progress bar on a terminal, with --json a line per step, and a summary."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from wad.api.operation import find
-from wad.api.views.store import CopyProgress
+from wad.api.views.store import CopyProgress, LegacyImportProgress
+from wad.core.errors import BadInput
 from wadctl.commands import Command, command_of, params_of
 from wadctl.invocation import current_invocation
 from wadctl.replies import decoded
@@ -53,3 +54,47 @@ def _shown(steps: Iterator[CopyProgress], *, bar: bool) -> Iterator[CopyProgress
             progress.length = max(progress.length or 0, step.pushed + step.waiting)
             progress.update(step.pushed - progress.pos)
             yield step
+
+
+def import_legacy_command() -> Command:
+    """The command `store import-legacy`: it tells the cost and asks, except with --yes or --json."""
+    command = command_of(find("store.import_legacy"))
+    command.params.append(
+        click.Option(["--yes", "-y"], is_flag=True, help="Do not ask for confirmation.")
+    )
+    command.callback = _import_legacy
+    return command
+
+
+def _import_legacy(yes: bool, **values: Any) -> None:
+    invocation, operation = current_invocation(), find("store.import_legacy")
+    params = params_of(operation, values)
+    with invocation.client() as client:
+        if invocation.json:
+            for step in client.stream(operation.name, params):
+                invocation.print_json(step)
+            return
+        counted = client.stream(operation.name, {**params, "dry_run": True})
+        cost = [decoded(LegacyImportProgress, step) for step in counted][-1]
+        invocation.print_line(
+            f"messages: {cost.messages}, threads: {cost.threads}; this costs {cost.messages} reads of Firestore"
+        )
+        if values["dry_run"] or not cost.messages:
+            return
+        if not yes and not sys.stdin.isatty():
+            raise BadInput(
+                "the import needs confirmation and stdin is not a terminal",
+                hint="wadctl store import-legacy --yes",
+            )
+        if not yes and not click.confirm("Import them?", err=True):
+            raise click.exceptions.Exit(1)
+        last = cost
+        steps = (
+            decoded(LegacyImportProgress, step) for step in client.stream(operation.name, params)
+        )
+        with click.progressbar(length=cost.messages, label="importing", file=sys.stderr) as bar:
+            for last in steps:
+                bar.update(last.read - bar.pos)
+    invocation.print_line(
+        f"imported {last.imported} messages; {last.known} were stored already, {last.skipped} are not legacy messages"
+    )

@@ -74,6 +74,8 @@ KNOWN = {
     ("wad/store/sqlite/store.py", "SqliteStore.__init__"): HANDED_ON,
     ("wad/store/firestore/client/database.py", "Firestore.close"): "it may hang, and is not waited for",
     ("wad/store/firestore/copy.py", "copy"): BOUNDED,
+    ("wad/store/firestore/sync/legacy_import.py", "import_legacy"): BOUNDED,
+    ("wad/store/firestore/sync/legacy_import.py", "_threads"): BOUNDED,
     ("wad/store/firestore/client/listen.py", "ListenStream.__init__"): "the listener is notified of its end",
     ("wad/store/firestore/store.py", "FirestoreStore.lead"): AWAITED,
     ("wad/store/firestore/client/threads.py", "DaemonThreads._put"): HANDED_ON,

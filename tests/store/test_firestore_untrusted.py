@@ -43,7 +43,7 @@ from wad.store.firestore.documents.legacy import is_legacy, merged_into, message
 from wad.store.firestore.documents.lookups import wa_id_fields
 from wad.store.firestore.documents.outbox import entry_fields, entry_of
 from wad.store.firestore.lease.document import record_of, state_of, tenure_of
-from wad.store.firestore.sync.legacy import _check_of
+from wad.store.firestore.sync.legacy import check_of
 from wad.store.firestore.sync.quarantine import type_of
 
 ACC: Final = "acc-1"
@@ -142,7 +142,7 @@ def test_audits_read_any_document(document: Snapshot) -> None:
     right_status(fields)
     has_content(fields)
     auto_reply_of(dict(fields))
-    _check_of(document)
+    check_of(document)
 
 
 @given(documents("x/y", "a"))

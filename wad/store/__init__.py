@@ -15,7 +15,7 @@ from wad.lib.clock import Clock
 from wad.lib.loops import Loops
 from wad.state.account_dir import state_lock
 from wad.store.lease import FileLease, LeaseRecord
-from wad.store.port import Copying
+from wad.store.port import Copying, LegacyImport
 from wad.store.port import Store as Store
 from wad.store.session_registry import LocalSessionRegistry, SessionRegistry
 
@@ -82,6 +82,23 @@ async def copy_to_firestore(config: Config, clock: Clock) -> AsyncIterator[Copyi
             yield done
     finally:
         await store.close()
+
+
+async def import_legacy_documents(
+    store: Store, accounts: Sequence[str], *, dry_run: bool
+) -> AsyncIterator[LegacyImport]:
+    """Import what other programs have stored in Firestore and yield the progress; `dry_run`: only count it.
+
+    Raises Conflict for a store that is only on this machine, Unavailable.
+    """
+    if store.kind != "firestore":
+        raise Conflict("this installation has no Firestore, so there is nothing to import")
+    from wad.store.firestore.store import FirestoreStore
+    from wad.store.firestore.sync.legacy_import import import_legacy
+
+    assert isinstance(store, FirestoreStore)
+    async for done in import_legacy(store, accounts, dry_run=dry_run):
+        yield done
 
 
 @dataclass(frozen=True, slots=True)

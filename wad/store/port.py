@@ -149,6 +149,21 @@ class Copying(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
 
 
+class LegacyImport(msgspec.Struct, frozen=True, kw_only=True):
+    """The progress of an import of legacy documents.
+
+    `threads` and `messages` are to be read, `read` messages were; of these `imported` are new here, `known` were
+    recorded before, and `skipped` are wad's own, marked as duplicates, or not messages.
+    """
+
+    threads: int = 0
+    messages: int = 0
+    read: int = 0
+    imported: int = 0
+    known: int = 0
+    skipped: int = 0
+
+
 class Store(Protocol):
     """Messages, threads, the outbox and the accounts' published status."""
 

@@ -92,7 +92,8 @@ def message_of(thread: str, ident: str, wa_id: str, document: Document) -> Messa
         status=_STATUS.get(text(document, "status"), _S.SENT if from_me else _S.DELIVERED),
         wa_id=wa_id,
         push_name="" if from_me else text(document, "senderName"),
-        stable_key=stable_key(parsed.account, chat, wa_id, from_me, participant),
+        # Without a WhatsApp id all messages of the chat would have the same key.
+        stable_key=stable_key(parsed.account, chat, wa_id, from_me, participant) if wa_id else "",
         fingerprint=fingerprint(chat, from_me, participant, at_ms, content),
     )
 

@@ -70,10 +70,11 @@ def check_threads(client: Client, threads: Iterable[str]) -> dict[str, ThreadChe
     names = ("lastMessageAt", "lastMessageAtMs", "updatedAt", "wadBy", "wadSyncedAt", "wad")
     paths = [thread_path(thread) for thread in threads]
     found = get_all(client, paths, *names, timeout=TIMEOUT)
-    return {snapshot.id: _check_of(snapshot) for snapshot in found}
+    return {snapshot.id: check_of(snapshot) for snapshot in found}
 
 
-def _check_of(snapshot: Snapshot) -> ThreadCheck:
+def check_of(snapshot: Snapshot) -> ThreadCheck:
+    """What a thread's document shows of other programs."""
     document = snapshot.fields
     if not snapshot.exists:
         return ThreadCheck(0, 0)

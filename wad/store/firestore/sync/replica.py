@@ -19,7 +19,7 @@ import msgspec
 
 from wad.core.change import Change, PutAmendment, PutChat, PutMark, PutMessage
 from wad.core.errors import BadInput, WadError
-from wad.core.message import MessageStatus
+from wad.core.message import Message, MessageStatus
 from wad.core.outbox import Claim, Entry
 from wad.core.quarantine import Quarantined
 from wad.core.untrusted import map_, text
@@ -303,6 +303,37 @@ class Replica(SqliteStore):
             )
             return False
         self._put(db, message.account, [PutMessage(message)])
+        return True
+
+    async def import_messages(
+        self, account: str, chat: PutChat | None, messages: Sequence[Message]
+    ) -> int:
+        """Record legacy messages that are not recorded yet; return their number.
+
+        Their documents are not pushed: they are in Firestore as they are.  `chat` is recorded with the first new one.
+        """
+
+        def work(db: sqlite3.Connection) -> int:
+            new = [one for one in messages if row_by_id(db, one.id, account) is None]
+            if chat is not None and new:
+                self._put(db, account, [chat])
+            return sum(self._import(db, account, one) for one in new)
+
+        return await self._write(work)
+
+    def _import(self, db: sqlite3.Connection, account: str, message: Message) -> bool:
+        """Record one legacy message; return whether it is new."""
+        try:
+            with savepoint(db):
+                if not self._put(db, account, [PutMessage(message)]).new:
+                    return False
+        except sqlite3.IntegrityError as error:
+            log.warning("legacy message %s is not imported: %s", message.id, error)
+            return False
+        row = row_by_id(db, message.id, account)
+        if row is not None and row.original.thread == message.thread:
+            for kind in (KeyKind.MESSAGE, KeyKind.WA_ID, KeyKind.DEDUPE):
+                change_log.drop(db, kind, f"{message.thread}/{message.id}")
         return True
 
     # --- documents of other machines --------------------------------------------------------------
