@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
@@ -162,6 +163,7 @@ class FakeAccounts:
         self._clock = clock
         self._all: dict[str, FakeAccount] = {}
         self.removed: list[str] = []
+        self.removed_counts: Counter[str] = Counter()
         self.locations: list[SessionLocation] = []
 
     def have(self, ident: str, name: str = "Shop") -> FakeAccount:

@@ -582,6 +582,28 @@ async def test_an_employee_sees_the_status_without_codes(site: System) -> None:
     assert (await ask(port, "/api/operations/status", "POST", content={})).status == 401
 
 
+async def test_counters_do_not_fall_when_an_account_is_removed(site: System) -> None:
+    """Prometheus reads a counter that falls as a restart; the metrics of the account itself end."""
+    ident = (await site.pair())["id"]
+    await site.receive("one", "two")
+    await site.daemon.call("messages.send", account=ident, to=BOB, text="now", wait=30)
+    before = await totals(site)
+    assert before["wad_messages_recorded_total"] >= 2
+    assert before["wad_messages_sent_total"] == 1
+    await site.daemon.call("accounts.remove", account=ident)
+    after = await totals(site)
+    assert all(after[name] >= value for name, value in before.items())
+    metrics = await ask(site.daemon.port, "/metrics", token=ADMIN)
+    assert ident.encode() not in metrics.body
+
+
+async def totals(site: System) -> dict[str, float]:
+    """The counters without labels."""
+    text = (await ask(site.daemon.port, "/metrics")).body.decode()
+    rows = (line.split(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in rows if name.endswith("_total")}
+
+
 # --- all of them ----------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import filterfalse
 from pathlib import Path
@@ -27,6 +27,7 @@ from wad.api.views.status import LoopView, loop_views
 from wad.core.connection import State
 from wad.core.problem import KINDS, by_code, degraded
 from wad.engine.port import Receipts
+from wad.flow.accounts.counts import COUNTS
 
 if TYPE_CHECKING:
     from wad.api.context import Context
@@ -73,13 +74,18 @@ def _seconds(ms: int | None) -> Value:
     return None if ms is None else ms / 1000
 
 
+def _counter(name: str, text: str) -> _Metric:
+    count = COUNTS[name]
+    return _Metric(name, text, lambda account, _: count(account), counter=True)
+
+
 _ACCOUNT_METRICS: Final = (
-    _Metric("messages_recorded", "Messages stored that were new.", lambda a, _: a.inbound.recorded, counter=True),
-    _Metric("messages_duplicate", "Messages received again.", lambda a, _: a.inbound.duplicates, counter=True),
-    _Metric("messages_sent", "Messages that WhatsApp accepted.", lambda a, _: a.sent, counter=True),
-    _Metric("messages_refused", "Messages that could not be sent.", lambda a, _: a.refused, counter=True),
-    _Metric("history_messages", "Messages of the history.", lambda a, _: a.inbound.history.recorded, counter=True),
-    _Metric("receipts", "Receipts for our messages.", lambda a, _: a.inbound.receipts, counter=True),
+    _counter("messages_recorded", "Messages stored that were new."),
+    _counter("messages_duplicate", "Messages received again."),
+    _counter("messages_sent", "Messages that WhatsApp accepted."),
+    _counter("messages_refused", "Messages that could not be sent."),
+    _counter("history_messages", "Messages of the history."),
+    _counter("receipts", "Receipts for our messages."),
     _Metric("messages_lost", "Messages that are known to be lost.", lambda a, _: a.inbound.lost),
     _Metric("untranslated_rows", "Received rows that are not translated.", lambda a, _: a.inbound.untranslated),
     _Metric("quarantined_rows", "Received rows in quarantine.", lambda a, _: a.inbound.set_aside),
@@ -88,9 +94,9 @@ _ACCOUNT_METRICS: Final = (
     _Metric("lag_seconds", "Age of the oldest row that waits.", _lag, total=_max),
     _Metric("store_failing", "1 while what was received cannot be stored.", lambda a, _: bool(a.inbound.error)),
     _Metric("receipts_after_store", "1: receipts are sent after the commit.", _after_store, total=_min),
-    _Metric("logins", "Times that the account connected.", lambda a, _: a.logins, counter=True),
+    _counter("logins", "Times that the account connected."),
     _Metric("reconnect_attempts", "Consecutive failed connections.", lambda a, _: a.status.attempts, total=_max),
-    _Metric("worker_restarts", "Restarts of the worker.", lambda a, _: a.restarts, counter=True),
+    _counter("worker_restarts", "Restarts of the worker."),
     _Metric("warnings", "Warnings for the operator.", lambda a, _: len(a.warnings)),
     _Metric(
         "last_message_timestamp_seconds", "Time of the newest message.",
@@ -124,6 +130,8 @@ class MetricsSnapshot:
     logs: dict[tuple[str, str], int]
     """The bytes of each write-ahead log, by account and file."""
     accounts: tuple[_AccountReading, ...]
+    removed: Mapping[str, int]
+    """The counts of accounts that were removed since the start, by the name of the metric."""
 
 
 def read(context: Context) -> MetricsSnapshot:
@@ -171,6 +179,7 @@ def read(context: Context) -> MetricsSnapshot:
             for database, size in context.inspection.logs.items()
         },
         accounts=tuple(_of(account, now_ms) for account in context.accounts.all()),
+        removed=dict(context.accounts.removed_counts),
     )
 
 
@@ -213,7 +222,8 @@ class _Families(Collector):
         yield from _states(reading.accounts)
         yield from _memory(reading.accounts)
         for number, row in enumerate(_ACCOUNT_METRICS):
-            yield from _both(row, {one.ident: one.values[number] for one in reading.accounts})
+            values = {one.ident: one.values[number] for one in reading.accounts}
+            yield from _both(row, values, reading.removed.get(row.name, 0))
 
 
 def _is_of_each(family: Metric) -> bool:
@@ -225,14 +235,17 @@ def _single(name: str, text: str, value: Value) -> Iterator[Metric]:
         yield GaugeMetricFamily(name, text, value=float(value))
 
 
-def _both(row: _Metric, values: dict[str, Value]) -> Iterator[Metric]:
+def _both(row: _Metric, values: dict[str, Value], removed: int) -> Iterator[Metric]:
+    """The metric of each account and of all; `removed`: the count of removed accounts, since a counter never falls."""
     known = {ident: float(value) for ident, value in values.items() if value is not None}
     family = CounterMetricFamily if row.counter else GaugeMetricFamily
     each = family(f"wad_account_{row.name}", row.text, labels=["account"])
     for ident, value in known.items():
         each.add_metric([ident], value)
     yield each
-    yield family(f"wad_{row.name}", f"{row.text} All accounts.", value=row.total(known.values()))
+    yield family(
+        f"wad_{row.name}", f"{row.text} All accounts.", value=row.total(known.values()) + removed
+    )
 
 
 def _problems(reading: MetricsSnapshot) -> Iterator[Metric]:

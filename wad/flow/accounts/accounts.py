@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from wad.engine import Engine
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.account_lookup import by_id, find, latest_removed
 from wad.flow.accounts.account_loops import AccountLoops
+from wad.flow.accounts.counts import counts_of
 from wad.flow.accounts.creation import Creation
 from wad.flow.accounts.publishing import Publishing
 from wad.flow.accounts.removal import Removal
@@ -40,6 +42,8 @@ class Accounts:
         self._accounts: dict[str, Account] = {}
         self._loops = AccountLoops(around.loops)
         self._epoch: int | None = None
+        self.removed_counts: Counter[str] = Counter()
+        """The counts of removed accounts since the start (`counts.COUNTS`): totals of all accounts never fall."""
         self._unpublished = asyncio.Event()
         self.locations = SessionLocations(around)
         self._publishing = Publishing(
@@ -124,6 +128,7 @@ class Accounts:
         return account
 
     def _drop(self, account: Account) -> None:
+        self.removed_counts.update(counts_of(account))
         del self._accounts[account.id]
 
     def _owner_of(self, phone: str, *, but: str) -> str:
