@@ -106,9 +106,9 @@ def _shared() -> list[click.Parameter]:
             ["--print-index-link/--no-print-index-link", "--printIndexLink/--no-printIndexLink", "link"],
             default=True, show_default=True, help="Print the link that creates a missing Firestore index.",
         ),
-        # Scripts that call the replaced ones pass these; an audit never writes, and shows every error whole.
+        # Scripts that call the replaced ones pass --debug; an audit shows every error whole.
         click.Option(["--debug"], is_flag=False, flag_value="1", hidden=True, expose_value=False, help="Nothing."),
-        click.Option(["--dry-run", "--dryRun"], is_flag=True, hidden=True, expose_value=False, help="Nothing."),
+        click.Option(["--dry-run", "--dryRun"], is_flag=True, hidden=True, help="Repeated in the report as dryRun."),
         config_option(),
         json_option(),
     ]  # fmt: skip
@@ -126,12 +126,15 @@ def _messages(window_hours: float, limit: int, link: bool, file: Path | None, **
 
     question = Question(
         _now_ms(), window_hours, limit, asked["account"], asked["thread"], asked["exclude_marked"],
-        KeyMode(asked["mode"]),
+        KeyMode(asked["mode"]), asked["dry_run"],
     )  # fmt: skip
     _run(file, link, question, audit_messages, _show_messages)
 
 
-def _threads(window_hours: float, limit: int, link: bool, file: Path | None, account: str) -> None:
+def _threads(
+    window_hours: float, limit: int, link: bool, file: Path | None, account: str, dry_run: bool
+) -> None:
+    """Audit the threads; their report does not repeat `dry_run`, as in the replaced backend."""
     from wad.audit.duplicates import Question, audit_threads
 
     question = Question(_now_ms(), window_hours, limit, account)

@@ -133,8 +133,14 @@ def test_marked_duplicates_are_not_counted() -> None:
     report = messages(*pair)
     assert (report.verdict, report.marked_docs, report.active_docs) == (AuditVerdict.CLEAN, 1, 1)
     assert report.duplicates_count_all is None
-    question = Question(NOW, exclude_marked=False)
-    assert messages(*pair, question=question).duplicates_count_all == 1
+    assert report.key_strategy_used_counts.stableKeyHash == 1
+    question = Question(NOW, exclude_marked=False, dry_run=True)
+    whole = messages(*pair, question=question)
+    assert (whole.verdict, whole.duplicates_count_all) == (AuditVerdict.DUPLICATES, 1)
+    assert whole.duplicates_count_active == 0
+    assert whole.key_strategy_used_counts.stableKeyHash == 2
+    assert len(whole.top_duplicate_groups) == 1
+    assert (report.dry_run, whole.dry_run) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ class Question(NamedTuple):
     thread: str = ""
     exclude_marked: bool = True
     mode: KeyMode = KeyMode.STABLE
+    dry_run: bool = False
+    """Only repeated in the report: an audit never writes."""
 
     @property
     def scope(self) -> Scope:
@@ -62,17 +64,17 @@ def judge_messages(
     newest, oldest = _ages(rows, question.now_ms)
     active = [row for row in rows if not row.marked]
     groups = grouped(active, aliases, question.mode)
-    surplus = _surplus(groups)
     everything = None if question.exclude_marked else grouped(rows, aliases, question.mode)
-    used = Counter(key.strategy for key, group in groups.items() for _ in group)
+    judged = groups if everything is None else everything
+    used = Counter(key.strategy for key, group in judged.items() for _ in group)
     return MessagesReport(
-        verdict=_verdict(len(active), surplus),
+        verdict=_verdict(sum(map(len, judged.values())), _surplus(judged)),
         store=store,
         total_docs=len(rows),
         marked_docs=len(rows) - len(active),
         active_docs=len(active),
         unique_keys=len(groups),
-        duplicates_count_active=surplus,
+        duplicates_count_active=_surplus(groups),
         duplicates_count_all=None if everything is None else _surplus(everything),
         key_strategy_used_counts=Strategies(
             stableKeyHash=used[Strategy.STABLE_KEY],
@@ -85,7 +87,7 @@ def judge_messages(
         limit_reached=cut,
         key_mode=str(question.mode),
         exclude_marked=question.exclude_marked,
-        dry_run=True,
+        dry_run=question.dry_run,
         used_fallback=found.mode != "desc",
         mode_used=found.mode,
         hint=None,
@@ -94,7 +96,7 @@ def judge_messages(
         newest_age_seconds=newest,
         oldest_age_seconds=oldest,
         skipped=skipped,
-        top_duplicate_groups=tuple(largest(groups)),
+        top_duplicate_groups=tuple(largest(judged)),
     )
 
 
