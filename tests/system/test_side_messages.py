@@ -198,6 +198,25 @@ async def test_notices_are_no_messages(system: System) -> None:
     assert (await system.daemon.account("shop"))["inbound"]["untranslated"] == 0
 
 
+async def test_a_change_that_cannot_be_decrypted_is_not_shown(system: System) -> None:
+    """Changes are sent as hidden: nothing in the chat, nothing unread.  A message leaves a placeholder."""
+    bob, account = system.bob, system.account
+    first = await sent(system, {1: "hello"})
+    key = {1: str(account.lid), 2: 1, 3: first}
+    changes: list[pb.Message] = [
+        {46: {1: key, 2: "👍"}}, {12: {1: key, 2: 14, 14: {1: "bye"}}}, {12: {1: key, 2: 0}},
+        {63: {1: key, 2: 1}}, {82: {1: key, 2: bytes(40), 3: bytes(12), 4: 2}},
+    ]  # fmt: skip
+    bob.sends_again = False
+    for change in changes:
+        await bob.send(account, change, garbled=True)
+    text = await bob.send(account, {1: "unreadable"}, garbled=True)
+    await system.stored([text])
+    assert [m["kind"] for m in await system.daemon.messages("shop")] == ["text", "undecryptable"]
+    found = await thread(system)
+    assert (found["messages"], found["unread"]) == (2, 2)
+
+
 async def test_a_call_stays_what_it_was_when_it_ends(system: System) -> None:
     """The end of a call does not repeat that it was a video or group call."""
     offers = (

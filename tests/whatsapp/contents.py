@@ -47,11 +47,15 @@ class Target:
 
 @dataclass(frozen=True)
 class StanzaKind:
-    """The stanza's information about the content, which the server itself cannot read."""
+    """The stanza's information about the content, which the server itself cannot read.
+
+    `hidden`: nobody misses it who cannot decrypt it (whatsmeow send.go, getDecryptFail; Baileys messages-send.ts).
+    """
 
     type: str = "text"
     mediatype: str | None = None
     edit: int | None = None
+    hidden: bool = False
 
 
 PLAIN = StanzaKind()
@@ -70,18 +74,18 @@ def stanza_kind(content: pb.Message) -> StanzaKind:
         if field in _WRAPPERS:
             return stanza_kind(content[field][1])
     if 46 in content:
-        return StanzaKind("reaction")
+        return StanzaKind("reaction", hidden=True)
     if not _POLL_FIELDS.isdisjoint(content):
-        return StanzaKind("poll")
+        return StanzaKind("poll", hidden=50 in content)
     if 58 in content or 82 in content:
-        return StanzaKind(edit=1)
+        return StanzaKind(edit=1, hidden=True)
     if 63 in content:
-        return StanzaKind(edit=2)
+        return StanzaKind(edit=2, hidden=True)
     match content:
         case {12: {2: 14}}:
-            return StanzaKind(edit=1)
+            return StanzaKind(edit=1, hidden=True)
         case {12: {2: 0}}:
-            return StanzaKind(edit=7)  # by its sender; 8 is by an admin
+            return StanzaKind(edit=7, hidden=True)  # by its sender; 8 is by an admin
     return PLAIN
 
 

@@ -53,7 +53,8 @@ class Person:
     `auto_receipts`: the phone acknowledges delivery automatically; `auto_read`: messages are read on arrival;
     `addressing`: the address from which their messages are sent.  `chat_states`: what accounts showed them:
     "composing", "audio", "paused".  `cannot_read`: the number of next messages that they cannot decrypt, and request
-    again.  `adds_secrets`: ordinary messages have a messageSecret, as real ones do; it costs the library one more
+    again.  `sends_again`: what a device could not decrypt arrives
+    readable when it asks for it; otherwise it stays garbled.  `adds_secrets`: ordinary messages have a messageSecret, as real ones do; it costs the library one more
     commit for each.
     """
 
@@ -68,6 +69,7 @@ class Person:
         self.auto_receipts = True
         self.auto_read = False
         self.cannot_read = 0
+        self.sends_again = True
         self.adds_secrets = True
         self.addressing = Addressing.LID_WITH_PN
         self._secrets: dict[str, bytes] = {}  # by message id, of the last messages seen
@@ -125,7 +127,8 @@ class Person:
                 # A resend starts a new session (docs/internals/whatsapp-protocol.md#receiving).
                 self.keys.begin_session(device)
             word, ciphertext = self.keys.encrypt(device, content)
-            enc = enc_node(word, ciphertext, kind, count, garbled=garbled and count is None)
+            spoiled = garbled and not (count and self.sends_again)
+            enc = enc_node(word, ciphertext, kind, count, garbled=spoiled)
             return self.message_node(ident, kind, enc, **{"t": at, **attrs})
 
         device.post(Envelope(stanza(), stanza))
@@ -234,4 +237,7 @@ def enc_node(
     """An <enc>; garbled, its MAC or signature is wrong."""
     if garbled:
         ciphertext = ciphertext[:-1] + bytes((ciphertext[-1] ^ 1,))
-    return node("enc", ciphertext, v=2, type_=word, count=count, mediatype=kind.mediatype)
+    return node(
+        "enc", ciphertext, v=2, type_=word, count=count, mediatype=kind.mediatype,
+        **{"decrypt-fail": "hide" if kind.hidden else None},
+    )  # fmt: skip

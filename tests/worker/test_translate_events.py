@@ -100,16 +100,23 @@ def test_a_message_with_an_invalid_time_has_none(timestamp: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("unavailable", "mode", "why"),
-    [(False, 1, "was asked to send it again"), (True, 1, "on the phone"), (False, 2, "perhaps")],
+    ("unavailable", "why"), [(False, "was asked to send it again"), (True, "on the phone")]
 )
-def test_an_undecryptable_message_is_a_placeholder(unavailable: bool, mode: int, why: str) -> None:
+def test_an_undecryptable_message_is_a_placeholder(unavailable: bool, why: str) -> None:
     """It is shown where the message will be, with the reason."""
-    event = pb.UndecryptableMessage(Info=an_info(), IsUnavailable=unavailable, DecryptFailMode=mode)
+    event = pb.UndecryptableMessage(Info=an_info(), IsUnavailable=unavailable, DecryptFailMode=1)
     found = message_of("UndecryptableMessage", event)
     assert (found.id, str(found.sender_alt), found.at_ms) == ("3EB0", PN, NOON)
     assert found.content.kind is MessageKind.UNDECRYPTABLE
     assert why in found.content.detail
+
+
+@pytest.mark.parametrize("unavailable", [False, True])
+def test_an_undecryptable_change_is_not_shown(unavailable: bool) -> None:
+    """The sender marked it as hidden: no message will ever be in its place."""
+    event = pb.UndecryptableMessage(Info=an_info(), IsUnavailable=unavailable, DecryptFailMode=2)
+    found = message_of("UndecryptableMessage", event)
+    assert (found.id, found.content.kind) == ("3EB0", MessageKind.NOTICE)
 
 
 # --- receipts ---------------------------------------------------------------------------------------

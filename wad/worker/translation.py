@@ -79,9 +79,10 @@ def translated(name: str, raw: bytes, keys: OpeningKeys, received_ms: int) -> Tr
         )
     if not reason:
         try:
+            event = TRANSLATORS[name](found)
             if name == "Message":
                 keys.secrets.add_event(found)
-            event = _opened(TRANSLATORS[name](found), raw, found, keys)
+                event = _opened(event, raw, found, keys)
             rows = _event_rows(name, raw, wa_id, event, received_ms, found)
         except (Untranslatable, InvalidData) as error:
             reason = str(error)

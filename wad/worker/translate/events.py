@@ -83,12 +83,16 @@ def message(event: Any) -> Event | None:
 
 
 def undecryptable(event: Any) -> Event | None:
-    """Translate a neonize UndecryptableMessage: a placeholder until the sender has sent it again."""
+    """Translate a neonize UndecryptableMessage: a placeholder until the sender has sent it again.
+
+    One that the sender marked as hidden is an edit, a reaction, a vote, a pin or a revoke: it makes no placeholder.
+    """
+    if event.DecryptFailMode == _HIDDEN:
+        detail = "a hidden change that could not be decrypted"
+        return _received(event.Info, Content(MessageKind.NOTICE, detail=detail))
     why = "could not be decrypted; the sender was asked to send it again"
     if event.IsUnavailable:
         why = "is shown on the phone only"
-    elif event.DecryptFailMode == _HIDDEN:
-        why = "could not be decrypted; perhaps an edit, a reaction or a vote"
     return _received(event.Info, Content(MessageKind.UNDECRYPTABLE, detail=why))
 
 
