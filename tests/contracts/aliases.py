@@ -15,6 +15,7 @@ from tests.contracts.world import (
     NOON,
     OTHER,
     OneStore,
+    amendment,
     arrival,
     edit,
     one_message,
@@ -72,6 +73,24 @@ class AliasContract(OneStore):
         await store.record(ACC, arrival(2, GROUP, sender=BOB, content=content))
         found, _ = await store.messages(GROUP_THREAD, limit=9)
         assert found.content.text == f"@{ANN.user}, @{user}0 and @{BOB.user}"
+
+    async def test_previews_and_events_name_the_number(self, store: Store) -> None:
+        """A preview is derived again when the number is known; new and changed messages and old versions have it."""
+        lid, user = str(ANN_LID), ANN_LID.user
+        mention = Content(MessageKind.TEXT, f"hello @{user}", mentions=(lid,))
+        await store.record(ACC, arrival(1, GROUP, sender=BOB, content=mention))
+        assert (await one_thread(store, GROUP_THREAD)).last_text == f"hello @{user}"
+        await store.record(ACC, [ALIAS])
+        assert (await one_thread(store, GROUP_THREAD)).last_text == f"hello @{ANN.user}"
+        done = await store.record(ACC, arrival(2, GROUP, sender=BOB, content=mention))
+        assert [one.content.text for one in done.new] == [f"hello @{ANN.user}"]
+        assert (await one_thread(store, GROUP_THREAD)).last_text == f"hello @{ANN.user}"
+        new = Content(MessageKind.EDIT, f"bye @{user}", mentions=(lid,))
+        change = amendment(2, new, thread=GROUP_THREAD, by=BOB)
+        (changed,) = (await store.record(ACC, [change])).changed
+        assert changed.content.text == f"bye @{ANN.user}"
+        assert [one.content.text for one in changed.earlier] == [f"hello @{ANN.user}"]
+        assert (await one_thread(store, GROUP_THREAD)).last_text == f"bye @{ANN.user}"
 
     async def test_a_chat_is_one_however_it_is_spelled(self, store: Store) -> None:
         """Read again after the chat's number became known, a message is not stored a second time."""

@@ -9,6 +9,7 @@ import pytest
 from tests.contracts.world import (
     ACC,
     ANN,
+    ANN_LID,
     ANN_THREAD,
     BOB,
     EPOCH,
@@ -16,6 +17,7 @@ from tests.contracts.world import (
     NOON,
     OTHER,
     OneStore,
+    amendment,
     arrival,
     contents,
     edit,
@@ -29,7 +31,7 @@ from tests.contracts.world import (
     vote,
     wa_id,
 )
-from wad.core.change import Change
+from wad.core.change import Change, PutAlias
 from wad.core.content import PLACEHOLDERS
 from wad.core.event import Content, MessageKind, MessageReceived
 from wad.core.jid import ThreadId
@@ -39,6 +41,7 @@ from wad.core.plan import plan
 from wad.store.port import Store
 
 GROUP_THREAD = str(ThreadId.make(ACC, GROUP))
+PIN = Content(MessageKind.PIN, active=True, expires_s=86_400)
 ORIGINAL = MessageVersion(text("text 1"), NOON + 1000)
 
 
@@ -104,6 +107,55 @@ class AmendmentContract(OneStore):
         assert (await one_message(store)).content == Content(
             MessageKind.IMAGE, "new", forwarded=True
         )
+
+    async def test_an_amendment_is_of_its_own_chat(self, store: Store) -> None:
+        """A message to Bob with an id that Ann saw: neither stored from our phone nor from the outbox it is hers."""
+        elsewhere = str(ThreadId.make(ACC, BOB))
+        await sending(store, queued())
+        await store.settle(queued().id, Sent(wa_id(1), NOON), epoch=EPOCH)
+        await store.record(ACC, arrival(2, from_me=True))
+        before = await contents(store)
+        await store.record(
+            ACC,
+            [
+                change
+                for n in (1, 2)
+                for change in (
+                    reaction(n, "+", thread=elsewhere, by=BOB),
+                    vote(n, thread=elsewhere, by=BOB),
+                    amendment(n, PIN, thread=elsewhere, by=BOB),
+                    edit(n, "forged", thread=elsewhere, from_me=True),
+                )
+            ],
+        )
+        assert await contents(store) == before
+
+    async def test_an_amendment_is_of_the_author_that_it_names(self, store: Store) -> None:
+        """Ann and Bob wrote messages with one id in a group: each gets what names its author, by any address."""
+        alias: list[Change] = [PutAlias(str(ANN_LID), str(ANN))]
+        same = [
+            plan(ACC, MessageReceived(wa_id(1), GROUP, who, NOON, text(str(who))), {}, 1)
+            for who in (ANN_LID, BOB)
+        ]
+        named = [
+            amendment(
+                1,
+                Content(MessageKind.REACTION, f"for {who}", target_by=str(who)),
+                thread=GROUP_THREAD,
+                by=BOB,
+                at_s=n,
+            )
+            for n, who in enumerate((ANN, ANN_LID, BOB), start=1)
+        ]
+        for changes in (alias, *same):
+            await store.record(ACC, changes)
+        for one in named:
+            await store.record(ACC, [one])
+        found = {
+            message.sender: [reaction.text for reaction in message.reactions]
+            for message in await store.messages(GROUP_THREAD, limit=9)
+        }
+        assert found == {str(ANN): [f"for {ANN_LID}"], str(BOB): [f"for {BOB}"]}
 
     async def test_only_the_author_edits_and_revokes(self, store: Store) -> None:
         """Not the other party, not another member, and not a party of another thread or account."""

@@ -208,7 +208,7 @@ class OrderContract(OneStore):
 
     @settings(max_examples=30, deadline=None, suppress_health_check=_BY_DESIGN)
     @given(
-        order=st.permutations(["settle", "echo", "delivered", "read"]),
+        order=st.permutations(["settle", "echo", "delivered", "read", "alias"]),
         outcome=st.sampled_from([Sent(wa_id(1), NOON + 1000), Unknown(wa_id(1), "crash")]),
         chat=st.sampled_from([ANN, ANN_LID]),
     )
@@ -220,6 +220,7 @@ class OrderContract(OneStore):
             "echo": arrival(1, chat, from_me=True),
             "delivered": [mark(1, ReceiptMark.DELIVERED)],
             "read": [mark(1, ReceiptMark.READ, thread=ANN_LID_THREAD)],
+            "alias": [PutAlias(str(ANN_LID), str(ANN))],
         }
         async with fresh() as store:
             await sending(store, queued())

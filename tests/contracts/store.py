@@ -42,7 +42,7 @@ from tests.contracts.world import (
     text,
     wa_id,
 )
-from wad.core.change import PutMessage
+from wad.core.change import PutAlias, PutMessage
 from wad.core.content import Call, CallOutcome, Contact, LinkPreview, Location, Poll, Quote
 from wad.core.errors import Conflict, Fenced, NotFound
 from wad.core.event import Content, MediaContent, MessageKind, MessageReceived, ReceiptMark
@@ -302,8 +302,24 @@ class StoreContract(
     async def test_a_receipt_finds_its_message_under_either_address(self, store: Store) -> None:
         """The receipt may name the chat by LID although the thread is named by number."""
         await store.record(ACC, arrival(1, from_me=True))
+        await store.record(ACC, [mark(1, ReceiptMark.DELIVERED, thread=ANN_LID_THREAD, by=ANN_LID)])
+        assert (await one_message(store)).status is S.SENT  # perhaps somebody else's
+        await store.record(ACC, [PutAlias(str(ANN_LID), str(ANN))])
+        assert (await one_message(store)).status is S.DELIVERED
         await store.record(ACC, [mark(1, ReceiptMark.READ, thread=ANN_LID_THREAD, by=ANN_LID)])
         assert (await one_message(store)).status is S.READ
+
+    async def test_a_receipt_of_another_chat_changes_nothing(self, store: Store) -> None:
+        """Anyone may send a receipt with the id of a message to somebody else, also before the message is stored."""
+        others = [
+            mark(n, ReceiptMark.READ, thread=str(ThreadId.make(ACC, BOB)), by=BOB) for n in (1, 2)
+        ]
+        await store.record(ACC, [others[0], *arrival(1, from_me=True)])
+        await sending(store, queued())
+        await store.settle(queued().id, Sent(wa_id(2), NOON), epoch=EPOCH)
+        await store.record(ACC, [others[1]])
+        found = {m.wa_id: m.status for m in await store.messages(ANN_THREAD, limit=9)}
+        assert found == {wa_id(1): S.SENT, wa_id(2): S.SENT}
 
     async def test_a_receipt_applies_to_our_messages_only(self, store: Store) -> None:
         """An inbound message with the same id, and another account's, are not changed."""

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wad.core.amendments import amended
+from wad.core.amendments import BETTER_COPY_WINDOW_MS, amended
 from wad.core.change import PutAmendment
 from wad.core.content import (
     AMENDING,
@@ -137,6 +137,24 @@ def test_the_newest_copy_of_a_file_counts() -> None:
     revoke = by(ANN, Content(MessageKind.REVOKE))
     assert amended(picture, [by(ANN, a_copy(3)), revoke]).content == Content(MessageKind.REVOKE)
     assert amended(ORIGINAL, [by(ANN, a_copy(3))]) == ORIGINAL
+
+
+def test_a_late_copy_of_a_file_leaves_a_trace() -> None:
+    """Within minutes it is the same photo in HD; later, its author has replaced what others saw."""
+    last = PICTURE.at_ms + BETTER_COPY_WINDOW_MS
+    early, late = by(ANN, a_copy(2), last), by(ANN, a_copy(3), last + 1)
+    found = amended(PICTURE, [early])
+    assert (found.content.media, found.edited_ms, found.earlier) == (early.content.media, 0, ())
+    edit = by(ANN, Content(MessageKind.EDIT, "new"), last + 2)
+    for changes in ([late, edit, early], [early, edit, late]):
+        found = amended(PICTURE, changes)
+        assert (found.content.media, found.content.text) == (late.content.media, "new")
+        assert found.edited_ms == last + 2
+        assert [one.content.media for one in found.earlier] == [
+            early.content.media,
+            late.content.media,
+        ]
+        assert [one.at_ms for one in found.earlier] == [PICTURE.at_ms, last + 1]
 
 
 def test_the_newest_pin_and_keep_count() -> None:

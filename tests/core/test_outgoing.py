@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.sounds import OPUS_HEAD
-from wad.core.errors import BadInput, BadPhone, Conflict, TooLong, WadError
+from wad.core.errors import BadInput, BadPhone, Conflict, NotSupported, TooLong, WadError
 from wad.core.event import Content, MessageKind
 from wad.core.jid import Jid
 from wad.core.message import TEXT_LIMIT, Message, MessageStatus
@@ -24,6 +24,7 @@ from wad.core.outgoing import (
     OwnReaction,
     Revoke,
     SharedLocation,
+    StatusText,
     Target,
     Text,
     TextEdit,
@@ -77,6 +78,7 @@ CONTENTS: st.SearchStrategy[Outgoing] = st.one_of(
     st.builds(SharedLocation, st.floats(), st.floats(), WORDS, WORDS, ANSWERED),
     st.builds(ContactCard, WORDS, WORDS | st.just("+15550000002"), ANSWERED),
     st.builds(NewPoll, WORDS, st.lists(WORDS, max_size=15).map(tuple), st.integers(-1, 15), ANSWERED),
+    st.builds(StatusText, WORDS),
     st.builds(OwnReaction, TARGETS, WORDS | st.just("👍")),
     st.builds(TextEdit, TARGETS, WORDS),
     st.builds(Revoke, TARGETS),
@@ -300,3 +302,40 @@ def test_a_voice_note_is_opus_in_ogg(head: bytes) -> None:
     with pytest.raises(BadInput, match="phones cannot play it"):
         check_voice(head)
     check_voice(OPUS_HEAD)
+
+
+# --- statuses ---------------------------------------------------------------------------------------
+
+
+STATUS_CHAT = Jid("status", "broadcast")
+OF_ANN = Target("S", str(STATUS_CHAT), sender=str(ANN), at_ms=NOON, lid_sender="7@lid")
+OURS_SHOWN = Target("S", str(STATUS_CHAT), from_me=True, at_ms=NOON)
+
+
+def test_a_status_goes_to_all_contacts_and_nothing_else_does() -> None:
+    """Only a post, and its deletion."""
+    check(StatusText("closed"), STATUS_CHAT, NOON)
+    check(Revoke(OURS_SHOWN), STATUS_CHAT, NOON)
+    with pytest.raises(BadInput, match="empty"):
+        check(StatusText(" "), STATUS_CHAT, NOON)
+    with pytest.raises(BadInput, match="posted to status@broadcast"):
+        check(StatusText("closed"), ANN, NOON)
+    for content in (
+        Text("x"),
+        Text("x", OF_ANN),
+        OwnReaction(OF_ANN, "👍"),
+        TextEdit(OURS_SHOWN, "x"),
+    ):
+        with pytest.raises(NotSupported, match="all contacts"):
+            check(content, STATUS_CHAT, NOON)
+    with pytest.raises(BadInput, match="that this account wrote"):
+        check(Revoke(OF_ANN), STATUS_CHAT, NOON)
+
+
+def test_an_answer_to_a_status_goes_to_its_author() -> None:
+    """By number or by LID; our own has no author to answer."""
+    check(Text("x", OF_ANN), ANN, NOON)
+    check(Text("x", OF_ANN), Jid("7", "lid"), NOON)
+    for status, to in ((OF_ANN, Jid("15550000099", "s.whatsapp.net")), (OURS_SHOWN, ANN)):
+        with pytest.raises(BadInput, match="is by"):
+            check(Text("x", status), to, NOON)

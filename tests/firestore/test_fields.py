@@ -185,6 +185,10 @@ def test_a_message_shows_its_amendments() -> None:
     )  # fmt: skip
     fields = message_fields(message)
     assert (fields["edited"], fields["editedAtMs"]) == (True, NOON)
+    assert (fields["pinnedUntilMs"], fields["kept"]) == (None, False)
+    pinned = msgspec.structs.replace(message, pinned_until_ms=NOON, kept=True)
+    fields = message_fields(pinned)
+    assert (fields["pinnedUntilMs"], fields["kept"]) == (NOON, True)
     assert (fields["deleted"], fields["deletedAtMs"]) == (True, NOON + 1)
     assert fields["reactions"] == [{"by": str(ANN), "fromMe": False, "text": "👍", "atMs": NOON}]
 

@@ -63,7 +63,10 @@ def make_older(path: Path) -> None:
     """Make of a store's file what wad wrote before there were unique indexes, its own index included."""
     with closing(sqlite3.connect(path)) as db, db:
         db.executescript(
-            "DROP INDEX messages_by_id; DROP INDEX messages_by_wa_id;"
+            "DROP INDEX messages_by_id; DROP INDEX messages_by_wa_id; DROP TABLE marks; DROP TABLE hidden_names;"
+            "ALTER TABLE messages DROP COLUMN lid_chat; ALTER TABLE messages DROP COLUMN lid_sender;"
+            "CREATE TABLE marks (account TEXT NOT NULL, wa_id TEXT NOT NULL, party TEXT NOT NULL, mark TEXT NOT NULL,"
+            " at_ms INTEGER NOT NULL, PRIMARY KEY (account, wa_id, party, mark)) WITHOUT ROWID;"
             "CREATE TABLE keys_recent (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);"
             "CREATE TABLE keys_old (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);"
             "INSERT INTO keys_recent VALUES (4294967296, randomblob(700));"
@@ -340,10 +343,10 @@ from wad.store.sqlite.schema import STEPS
 
 def step(db):
     db.execute("PRAGMA cache_size = 10")  # so that much of it is in the log already
-    STEPS[-1](db)
+    STEPS[2](db)
     os.kill(os.getpid(), signal.SIGKILL)
 
-open_database(Path(sys.argv[1]), (*STEPS[:-1], step))
+open_database(Path(sys.argv[1]), (*STEPS[:2], step))
 """
 
 

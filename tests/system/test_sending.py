@@ -31,7 +31,8 @@ pytestmark = pytest.mark.timeout(180)
 
 BOB = "+15550000012"
 BOBS_JID = "15550000012@s.whatsapp.net"
-SHOPS_JID = "15550000001@s.whatsapp.net"
+BOBS_LID = "900015550000012@lid"  # his chat is addressed by it
+SHOPS_LID = "900015550000001@lid"
 # Kind: name, media type, the field of waE2E.Message, what its keys are made for
 # (docs/internals/whatsapp-protocol.md#media).
 FILES = {
@@ -171,14 +172,14 @@ async def test_texts_locations_cards_and_polls(tmp_path: Path) -> None:
         entry = await ask(system, "send", to=BOB, text=text, reply_to=question, mentions=[BOB])
         part = (await arrived(system, entry)).extendedTextMessage
         assert (part.text, list(part.contextInfo.mentionedJID)) == (text, [BOBS_JID])
-        assert (part.contextInfo.stanzaID, part.contextInfo.participant) == (wa_id, BOBS_JID)
+        assert (part.contextInfo.stanzaID, part.contextInfo.participant) == (wa_id, BOBS_LID)
         assert part.contextInfo.quotedMessage.conversation == "a question"
 
         # An answer to a message of our own.
         entry = await ask(system, "send", to=BOB, text="and more", reply_to=entry["id"])
         part = (await arrived(system, entry)).extendedTextMessage
         assert (part.contextInfo.participant, part.contextInfo.quotedMessage.conversation) == (
-            SHOPS_JID,
+            SHOPS_LID,
             text,
         )
 
@@ -235,7 +236,7 @@ async def test_reactions_edits_and_revokes(tmp_path: Path, sent_stanzas: dict[st
             entry = await ask(system, "react", message=question, emoji=emoji)
             part = (await arrived(system, entry)).reactionMessage
             key = (part.key.ID, part.key.remoteJID, part.key.fromMe)
-            assert (*key, part.text, part.HasField("text")) == (wa_id, BOBS_JID, False, emoji, True)
+            assert (*key, part.text, part.HasField("text")) == (wa_id, BOBS_LID, False, emoji, True)
             assert part.senderTimestampMS == entry["created_ms"]
             reactions = (await stored(system, question))["reactions"]
             assert [one["text"] for one in reactions] == ([emoji] if emoji else [])
@@ -247,7 +248,7 @@ async def test_reactions_edits_and_revokes(tmp_path: Path, sent_stanzas: dict[st
         part = (await arrived(system, entry)).editedMessage.message.protocolMessage
         assert (part.key.ID, part.key.remoteJID, part.key.fromMe) == (
             first["wa_id"],
-            BOBS_JID,
+            BOBS_LID,
             True,
         )
         assert (part.type, part.editedMessage.conversation) == (part.MESSAGE_EDIT, "hello")
@@ -259,7 +260,7 @@ async def test_reactions_edits_and_revokes(tmp_path: Path, sent_stanzas: dict[st
         part = (await arrived(system, entry)).protocolMessage
         assert (part.key.ID, part.key.remoteJID, part.key.fromMe) == (
             first["wa_id"],
-            BOBS_JID,
+            BOBS_LID,
             True,
         )
         assert (part.type, part.HasField("type")) == (part.REVOKE, True)

@@ -15,6 +15,8 @@ import pytest
 from tests.system.systems import System, a_system
 from tests.whatsapp import pb, sealing
 from tests.whatsapp.contents import Target, extended_text, with_secret
+from tests.whatsapp.history import Conversation, Line
+from tests.whatsapp.people import Addressing
 from tests.whatsapp.sealing import SealedEdit
 from tests.whatsapp.wire import node
 
@@ -95,6 +97,34 @@ async def test_sealed_changes_after_a_restart(system: System) -> None:
     await bob.send(account, reaction)
     found = await when(system, ours.ident, lambda m: m["reactions"])
     assert [one["text"] for one in found["reactions"]] == ["👍"]
+
+
+async def test_sealed_changes_in_the_history_are_opened(system: System) -> None:
+    """In a chunk with their targets, of which the phone sends many more than wad remembers; what is unknown stays."""
+    bob, account, at = system.bob, system.account, 1_790_000_000
+    target = Target("OLD0", bob.lid, account.lid, from_me=True)
+    ours = Target("OLD1", account.lid, account.lid, from_me=False)
+    unknown = Target("GONE", bob.lid, account.lid, from_me=True)
+    secret = bytes(range(32))
+    about = {35: {3: secret}}
+    edit: pb.Message = {12: {2: 14, 14: {1: "the total is 1000"}, 15: (at + 90) * 1000}}
+    lines = [
+        Line("OLD0", at, {1: "the total is 100", **about}, bob),
+        Line("OLD1", at + 1, {1: "thank you", **about}),
+        *(Line(f"FILL{n}", at + 10 + n, {1: f"line {n}"}, bob) for n in range(30)),
+        Line("EDIT", at + 90, sealing.sealed_edit(target, secret, bob.lid, edit), bob),
+        Line("LIKE", at + 91, sealing.sealed_reaction(ours, secret, bob.lid, "👍", at + 91), bob),
+        Line("NONE", at + 92, sealing.sealed_edit(unknown, secret, bob.lid, edit), bob),
+    ]
+    bob.addressing = Addressing.LID_WITH_PN
+    await account.phone.send_history(Conversation(bob, lines))
+    await system.stored(["OLD0", "FILL29"])
+    found = await when(system, "OLD0", lambda m: m["edited_ms"])
+    assert (found["text"], found["earlier"][0]["text"]) == ("the total is 1000", "the total is 100")
+    found = await when(system, "OLD1", lambda m: m["reactions"])
+    assert [one["text"] for one in found["reactions"]] == ["👍"]
+    assert (await thread(system))["messages"] == 32
+    assert (await system.daemon.account("shop"))["inbound"]["untranslated"] == 0
 
 
 async def test_sealed_polls_events_and_comments(system: System) -> None:
@@ -252,5 +282,8 @@ async def test_mentions_and_quotes_name_numbers(system: System) -> None:
     await system.stored([ident])
     found = await shown(system, ident)
     assert found["mentions"] == [str(account.pn), str(bob.pn)]
-    assert found["text"] == f"@{account.pn.user} or @{bob.pn.user}?"
+    text = f"@{account.pn.user} or @{bob.pn.user}?"
+    assert found["text"] == text
+    threads = (await system.daemon.call("threads.list", account="shop"))["threads"]
+    assert [one["last_text"] for one in threads if one["chat"] == str(group.jid)] == [text]
     assert found["reply_to"]["sender"] == str(bob.pn)

@@ -8,7 +8,7 @@ from tests.whatsapp.contents import text_of
 from tests.whatsapp.device import Device, Envelope
 from tests.whatsapp.groups import Group
 from tests.whatsapp.people import Person
-from tests.whatsapp.wire import Jid, Node, Value, node
+from tests.whatsapp.wire import STATUS, Jid, Node, Value, node
 
 if TYPE_CHECKING:
     from tests.whatsapp.server import WhatsApp
@@ -36,7 +36,9 @@ def deliver(server: WhatsApp, device: Device, message: Node) -> None:
         return
     phones, devices = _copies(message)
     group = server.groups.get(to)
-    if group is not None:
+    if to == STATUS:
+        _to_contacts(server, device, message, phones)
+    elif group is not None:
         _to_group(server, device, message, group, phones, devices)
     else:
         _to_people(server, device, message, phones, devices)
@@ -152,6 +154,28 @@ def _pass_on(
         **attrs,
     )  # fmt: skip
     other.post(Envelope(stanza))
+
+
+# --- statuses ---------------------------------------------------------------------------------
+
+
+def _to_contacts(server: WhatsApp, device: Device, message: Node, phones: Copies) -> None:
+    """A status: as in a group, but its readers are those that the device has chosen (whatsmeow broadcast.go)."""
+    account, ident, common = device.account, message.get("id"), message.child("enc")
+    if common is None:
+        raise ValueError(f"{device.jid} posts a status and says nothing")
+    text = ""
+    for jid, enc in phones:
+        person = _reader(server, device, jid)
+        plain = person.keys.decrypt(device, enc.get("type"), enc.content())
+        person.keys.learn(STATUS, device, plain)
+        content = person.keys.decrypt_group(STATUS, device, common.content())
+        text = text_of(content)
+        if person is account.phone:
+            person.keep_copy(ident, content, STATUS)
+        else:
+            person.take(account, ident, content, STATUS)
+    server.ledger.received(account, ident, STATUS.user, text)
 
 
 # --- groups -----------------------------------------------------------------------------------

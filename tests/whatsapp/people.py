@@ -53,9 +53,8 @@ class Person:
     `auto_receipts`: the phone acknowledges delivery automatically; `auto_read`: messages are read on arrival;
     `addressing`: the address from which their messages are sent.  `chat_states`: what accounts showed them:
     "composing", "audio", "paused".  `cannot_read`: the number of next messages that they cannot decrypt, and request
-    again.  `sends_again`: what a device could not decrypt arrives
-    readable when it asks for it; otherwise it stays garbled.  `adds_secrets`: ordinary messages have a messageSecret, as real ones do; it costs the library one more
-    commit for each.
+    again.  `sends_again`: a garbled message can be decrypted when a device asks for it again.  `adds_secrets`: ordinary
+    messages have a messageSecret, as real ones do; it costs the library one more commit for each.
     """
 
     def __init__(self, server: WhatsApp, pn: Jid, lid: Jid, name: str) -> None:

@@ -25,9 +25,7 @@ from tests.whatsapp.newsletters import Newsletter
 from tests.whatsapp.noise import Authority
 from tests.whatsapp.peers import Peer
 from tests.whatsapp.people import Person
-from tests.whatsapp.wire import SERVER, Jid, node
-
-STATUS = Jid("status", "broadcast")
+from tests.whatsapp.wire import SERVER, STATUS, Jid, node
 
 log = logging.getLogger(__name__)
 

@@ -42,6 +42,7 @@ class Jid(NamedTuple):
 
 
 SERVER = Jid("")
+STATUS = Jid("status", "broadcast")
 Value = str | int | Jid | None
 
 

@@ -16,6 +16,7 @@ from wad.core.outgoing import (
     Outgoing,
     OwnReaction,
     SharedLocation,
+    StatusText,
     Target,
     Text,
     summary,
@@ -76,12 +77,25 @@ def test_a_plain_text_has_no_other_fields() -> None:
     assert info.quotedMessage.conversation == "a question"
 
 
-def test_an_answer_to_ourselves_names_us() -> None:
-    """A reply to a picture without a caption says that it is a picture."""
+def test_an_answer_to_a_picture_without_a_caption() -> None:
+    """It says that it is a picture."""
     picture = Target("O1", OURS.chat, from_me=True, kind=MessageKind.IMAGE)
     info = composed(Text("look", picture)).extendedTextMessage.contextInfo
-    assert info.participant == ENVELOPE.me
     assert info.quotedMessage.conversation == "[image]"
+    assert not info.HasField("remoteJID")
+
+
+def test_an_answer_to_a_status_names_its_chat() -> None:
+    """The status is in another chat than the answer."""
+    status = Target("S1", "status@broadcast", sender=THEIRS.sender, text="lunch")
+    info = composed(Text("enjoy", status)).extendedTextMessage.contextInfo
+    assert (info.remoteJID, info.participant) == ("status@broadcast", THEIRS.sender)
+
+
+def test_a_status() -> None:
+    """A text on a coloured background."""
+    part = composed(StatusText("closed")).extendedTextMessage
+    assert (part.text, part.textArgb, part.backgroundArgb) == ("closed", 0xFFFFFFFF, 0xFF128C7E)
 
 
 @pytest.mark.parametrize(

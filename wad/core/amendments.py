@@ -3,7 +3,8 @@
 Pure, and independent of order and repetition: the newest edit counts, by the time that its sender gave it; a revoke
 outranks every edit; of each person the newest reaction and the newest vote count, and an empty reaction removes theirs.
 Only its author may edit a message or replace its file; its author, or a group's admin, may revoke it; anyone in the
-chat may pin or keep it, and the newest pin and keep count.
+chat may pin or keep it, and the newest pin and keep count.  A better copy that follows its message soon replaces the
+file, as the same photo in HD does; a later one is a new version of the message, like an edit.
 Not verified here: whether the sender of a revoke of another person's message is an admin; we trust WhatsApp's server.
 """
 
@@ -20,6 +21,9 @@ from wad.core.jid import Jid, JidKind
 from wad.core.message import Ballot, Message, MessageVersion, Reaction
 
 _pack: Final = msgspec.msgpack.Encoder().encode
+BETTER_COPY_WINDOW_MS: Final = 10 * 60_000
+"""How long after its message a better copy is the same file.  Clients send it as soon as it is uploaded; no source
+names a limit, so this is ours: time for a slow upload, but less than for an edit."""
 VERSIONS_LIMIT: Final = 50
 """How many earlier versions of a message are shown."""
 
@@ -27,13 +31,7 @@ VERSIONS_LIMIT: Final = 50
 def amended(original: Message, amendments: Iterable[PutAmendment]) -> Message:
     """The present message: `original` with all its amendments applied."""
     found = sorted(amendments, key=_order)
-    first = _with_best_media(original, _of(found, MessageKind.MEDIA_UPDATE))
-    versions = [MessageVersion(first, original.at_ms)]
-    versions += [
-        MessageVersion(_edited(first, edit.content), edit.at_ms)
-        for edit in _of(found, MessageKind.EDIT)
-        if _is_author(original, edit)
-    ]
+    versions = _versions(original, found)
     edited_ms = versions[-1].at_ms if len(versions) > 1 else 0
     revoked_ms, revoked_by = 0, ""
     for revoke in _of(found, MessageKind.REVOKE):
@@ -56,17 +54,33 @@ def amended(original: Message, amendments: Iterable[PutAmendment]) -> Message:
     )
 
 
-def _with_best_media(original: Message, updates: list[PutAmendment]) -> Content:
-    """The first content with the newest copy of its file; the caption stays where the copy has none."""
-    content = original.content
-    if content.media is None:
-        return content
-    for update in updates:
-        if _is_author(original, update) and (media := update.content.media) is not None:
-            content = msgspec.structs.replace(
-                content, media=media, text=content.text or update.content.text
-            )
-    return content
+def _versions(original: Message, found: list[PutAmendment]) -> list[MessageVersion]:
+    """The message as it was written, and after each edit and each late copy of its file, by its author."""
+    copies = [
+        copy
+        for copy in _of(found, MessageKind.MEDIA_UPDATE)
+        if original.content.media is not None and _is_author(original, copy) and copy.content.media
+    ]
+    edits = [edit for edit in _of(found, MessageKind.EDIT) if _is_author(original, edit)]
+    late = [one for one in copies if one.at_ms > original.at_ms + BETTER_COPY_WINDOW_MS]
+    first = original.content
+    for copy in copies:
+        if copy not in late:
+            first = _with_copy(first, copy.content)
+    versions = [MessageVersion(first, original.at_ms)]
+    for change in sorted([*edits, *late], key=_order):
+        now = versions[-1].content
+        if change.content.kind is MessageKind.EDIT:
+            now = _edited(msgspec.structs.replace(first, media=now.media), change.content)
+        else:
+            now = _with_copy(now, change.content)
+        versions.append(MessageVersion(now, change.at_ms))
+    return versions
+
+
+def _with_copy(content: Content, copy: Content) -> Content:
+    """The content with another copy of its file; the caption stays where the copy has none."""
+    return msgspec.structs.replace(content, media=copy.media, text=content.text or copy.text)
 
 
 def _pinned_until(pins: list[PutAmendment]) -> int:

@@ -165,6 +165,7 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `text` is the text or the caption.  `target` is the WhatsApp id of the message that a reply or an amendment (see
     AMENDING) points to; `told_ms` is the time that the sender gave an amendment, which orders those of one sender;
+    `target_by`: the author of the target as an amendment in a group names it, empty if it does not;
     `by_admin`: a revoke of another person's message; `active`: whether a pin or keep is set or withdrawn.  `expires_s`:
     seconds after which the message disappears from the phones, or a pin ends.  `mentions` are JIDs.  `detail`: what was
     not understood (for `unknown`), the reason for a placeholder, or what a notice is.
@@ -188,5 +189,6 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     vote: Vote | None = None
     call: Call | None = None
     told_ms: int = 0
+    target_by: str = ""
     by_admin: bool = False
     active: bool = False

@@ -188,6 +188,9 @@ def recipient(text: str, account: str = "") -> Jid:
     return thread.jid
 
 
+STATUS = Jid("status", "broadcast")
+"""The chat of everybody's statuses; a message to it goes to all contacts."""
+
 _ACCOUNT_ID = re.compile(r"[a-z0-9][a-z0-9_\-]{0,63}")
 
 

@@ -94,7 +94,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     WhatsApp's times are whole seconds; `seen` (microseconds since 1970, when we first received it) orders messages of
     the same second.  `content` is the present content; `earlier` has the versions before each edit or revoke, the
     oldest first.  `pinned_until_ms`: when the pin ends that is set now, 0 without one; `kept`: it stays although
-    messages of its chat disappear.
+    messages of its chat disappear.  `lid_chat` and, outside of a one-to-one chat, `lid_sender` are the LIDs under which
+    it arrived, empty if it arrived under the number: what answers or changes it must name it so on the wire, while
+    `chat` and `sender` name numbers where these are known.
     """
 
     id: str
@@ -120,6 +122,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     earlier: tuple[MessageVersion, ...] = ()
     pinned_until_ms: int = 0
     kept: bool = False
+    lid_chat: str = ""
+    lid_sender: str = ""
 
 
 class Thread(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,6 +224,8 @@ def merged(known: Message, again: Message) -> Message:
         push_name=better.push_name or other.push_name,
         fingerprint=better.fingerprint,
         status=further(known.status, again.status),
+        lid_chat=max(known.lid_chat, again.lid_chat),
+        lid_sender=max(known.lid_sender, again.lid_sender),
     )
 
 

@@ -24,7 +24,8 @@ QUOTE_LIMIT: Final = 1000  # characters of a quoted text that are sent again
 class Target(msgspec.Struct, frozen=True, omit_defaults=True):
     """The stored message that a reply, reaction, edit or revoke points to.
 
-    `sender` is a JID, empty for our own message; `at_ms` is WhatsApp's time of it; a reply shows `text`.
+    `sender` is a JID, empty for our own message; `at_ms` is WhatsApp's time of it; a reply shows `text`.  `lid_chat`,
+    `lid_sender`: see `Message`.
     """
 
     wa_id: str
@@ -34,6 +35,8 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: MessageKind = MessageKind.TEXT
     text: str = ""
     at_ms: int = 0
+    lid_chat: str = ""
+    lid_sender: str = ""
 
 
 class GroupRole(StrEnum):
@@ -123,6 +126,12 @@ class NewPoll(msgspec.Struct, frozen=True, omit_defaults=True, tag="poll"):
     reply_to: Target | None = None
 
 
+class StatusText(msgspec.Struct, frozen=True, omit_defaults=True, tag="status_text"):
+    """A text for the account's status, which its contacts see for 24 hours."""
+
+    text: str
+
+
 class OwnReaction(msgspec.Struct, frozen=True, omit_defaults=True, tag="reaction"):
     """Our reaction to a message; an empty emoji removes it."""
 
@@ -145,7 +154,15 @@ class Revoke(msgspec.Struct, frozen=True, omit_defaults=True, tag="revoke"):
 
 Amendment = OwnReaction | TextEdit | Revoke
 Outgoing = (
-    Text | Attachment | SharedLocation | ContactCard | NewPoll | OwnReaction | TextEdit | Revoke
+    Text
+    | Attachment
+    | SharedLocation
+    | ContactCard
+    | NewPoll
+    | StatusText
+    | OwnReaction
+    | TextEdit
+    | Revoke
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -179,6 +196,8 @@ def target_of(message: Message) -> Target:
         kind=message.content.kind,
         text=message.content.text[:QUOTE_LIMIT],
         at_ms=message.at_ms,
+        lid_chat=message.lid_chat,
+        lid_sender=message.lid_sender,
     )
 
 
@@ -197,6 +216,8 @@ def target_in(content: Outgoing) -> Target | None:
             return content.target
         case Text() | Attachment() | SharedLocation() | ContactCard() | NewPoll():
             return content.reply_to
+        case StatusText():
+            return None
         case _:
             assert_never(content)
 
@@ -210,12 +231,20 @@ def _bare(content: Outgoing) -> Outgoing:
     target = target_in(content)
     if target is None:
         return content
-    named = Target(target.wa_id, "")
+    return with_target(content, Target(target.wa_id, ""))
+
+
+def with_target(content: Outgoing, target: Target) -> Outgoing:
+    """A content that points to a message, with other data of that message."""
     match content:
         case OwnReaction() | TextEdit() | Revoke():
-            return msgspec.structs.replace(content, target=named)
+            return msgspec.structs.replace(content, target=target)
+        case Text() | Attachment() | SharedLocation() | ContactCard() | NewPoll():
+            return msgspec.structs.replace(content, reply_to=target)
+        case StatusText():
+            return content
         case _:
-            return msgspec.structs.replace(content, reply_to=named)
+            assert_never(content)
 
 
 # --- the stored content ----------------------------------------------------------------------------
@@ -250,6 +279,8 @@ def _shown(content: Outgoing) -> Content:
             text = "\n".join([question, *(f"- {option}" for option in options)])
             poll = Poll(question, options, selectable)
             return Content(MessageKind.POLL, text, poll=poll)
+        case StatusText(text):
+            return Content(MessageKind.TEXT, text)
         case OwnReaction(_, emoji):
             return Content(MessageKind.REACTION, emoji)
         case TextEdit(_, text):

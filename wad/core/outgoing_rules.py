@@ -15,6 +15,7 @@ from wad.core.errors import BadInput, Conflict, NotSupported, TooLong
 from wad.core.jid import GROUP_SERVER, LID_SERVER, PN_SERVER, Jid, JidKind, phone_digits
 from wad.core.message import TEXT_LIMIT
 from wad.core.outgoing import (
+    Amendment,
     Attachment,
     AttachmentKind,
     ContactCard,
@@ -24,6 +25,7 @@ from wad.core.outgoing import (
     OwnReaction,
     Revoke,
     SharedLocation,
+    StatusText,
     Target,
     Text,
     TextEdit,
@@ -70,7 +72,8 @@ _CAPTIONED: Final = frozenset({AttachmentKind.IMAGE, AttachmentKind.VIDEO, Attac
 
 def check(content: Outgoing, to: Jid, now_ms: int) -> None:
     """Check that WhatsApp accepts this for `to` now.  Raises BadInput, TooLong, Conflict, NotSupported."""
-    check_recipient(to)
+    if to.kind is not JidKind.STATUS or not isinstance(content, StatusText | Revoke):
+        check_recipient(to)
     match content:
         case Text():
             _check_text(content.text)
@@ -84,6 +87,10 @@ def check(content: Outgoing, to: Jid, now_ms: int) -> None:
             phone_digits(content.phone)
         case NewPoll():
             _check_poll(content)
+        case StatusText():
+            _check_text(content.text)
+            if to.kind is not JidKind.STATUS:
+                raise BadInput(f"a status is posted to status@broadcast, not to {to}")
         case OwnReaction():
             _check_emoji(content.emoji)
         case TextEdit():
@@ -103,7 +110,10 @@ _FORMS: Final = {
 }
 """The valid user parts of addresses that messages can be sent to."""
 _NOT_TO: Final = {
-    JidKind.STATUS: ("a status (status@broadcast)", "reply to its author instead"),
+    JidKind.STATUS: (
+        "all contacts (status@broadcast)",
+        "answer a status: send AUTHOR --reply-to ID; post one: post-status",
+    ),
     JidKind.BROADCAST: ("a broadcast list", "write to each person"),
     JidKind.NEWSLETTER: ("a channel", "post in the app"),
 }
@@ -291,8 +301,22 @@ def _check_age(target: Target, now_ms: int, window_s: int, what: str) -> None:
 
 def _check_chat(content: Outgoing, to: Jid) -> None:
     target = target_in(content)
-    if target is not None and Jid.parse(target.chat) != to:
+    if target is None:
+        return
+    chat = Jid.parse(target.chat)
+    if chat.kind is JidKind.STATUS and not isinstance(content, Amendment):
+        _check_author(target, to)
+    elif chat != to:
         raise BadInput(
             f"message {target.wa_id} is in the chat {target.chat}, not in {to}",
             hint="send a reply, reaction, edit or deletion to the chat of its message",
+        )
+
+
+def _check_author(status: Target, to: Jid) -> None:
+    if str(to) not in (status.sender, status.lid_sender):
+        author = status.sender or "this account"
+        raise BadInput(
+            f"status {status.wa_id} is by {author}, not by {to}",
+            hint="an answer to a status is sent to its author",
         )

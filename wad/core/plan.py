@@ -98,8 +98,15 @@ def _message(account: str, event: MessageReceived, aliases: Aliases, seen: int) 
         push_name=event.push_name,
         stable_key=key,
         fingerprint=fingerprint(chat, event.from_me, participant, event.at_ms, event.content),
+        lid_chat=_lid(event.chat),
+        lid_sender="" if chat.is_person else _lid(sender),
     )
     return [*alias_changes, PutMessage(message)]
+
+
+def _lid(jid: Jid | None) -> str:
+    """The LID of this address; empty if it is another kind of address."""
+    return str(jid.party()) if jid is not None and jid.kind is JidKind.LID else ""
 
 
 def _amendment(account: str, event: MessageReceived, chat: Jid, by: Jid | None) -> PutAmendment:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from wad.core.decoding import decoding
-from wad.core.jid import Jid
+from wad.core.jid import Jid, JidKind
 from wad.core.outgoing import (
     Attachment,
     AttachmentKind,
@@ -22,6 +22,7 @@ from wad.core.outgoing import (
     OwnReaction,
     Revoke,
     SharedLocation,
+    StatusText,
     Target,
     Text,
     TextEdit,
@@ -30,6 +31,7 @@ from wad.core.outgoing import (
 )
 
 _REVOKE, _EDIT = 0, 14  # waE2E.ProtocolMessage.Type
+_WHITE, _GREEN = 0xFFFFFFFF, 0xFF128C7E  # ARGB: the text of a status and its background
 
 
 _Link = Annotated[str, Meta(max_length=4000)]
@@ -73,14 +75,15 @@ MEDIA_TYPE: Final = {
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """The data of a message beside its content.
 
-    `secret` identifies the attempt; `me` is our own JID, `asked_ms` the time that recipients see for a change;
-    `upload` is the address of an attachment's file.
+    `secret` identifies the attempt; `me` is our own number's JID, `lid` our LID; `asked_ms` the time that recipients
+    see for a change; `upload` is the address of an attachment's file.
     """
 
     secret: bytes
     me: str
     asked_ms: int
     upload: Upload | None = None
+    lid: str = ""
 
     def to_wire(self) -> list[Any]:
         """As lists, for a frame."""
@@ -95,7 +98,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
 
 
 def compose(message: Any, content: Outgoing, envelope: Envelope) -> None:
-    """Fill an empty waE2E.Message."""
+    """Fill an empty waE2E.Message; the content names people as they are addressed (wad/worker/addressing.py)."""
     _fill(message, content, envelope)
     message.messageContextInfo.messageSecret = envelope.secret
 
@@ -103,24 +106,27 @@ def compose(message: Any, content: Outgoing, envelope: Envelope) -> None:
 def _fill(message: Any, content: Outgoing, envelope: Envelope) -> None:
     match content:
         case Text():
-            _text(message, content, envelope)
+            _text(message, content)
         case Attachment():
             _attachment(message, content, envelope)
         case SharedLocation():
             part = message.locationMessage
             part.degreesLatitude, part.degreesLongitude = content.latitude, content.longitude
             _put(part, name=content.name, address=content.address)
-            _quote(part, content.reply_to, envelope)
+            _quote(part, content.reply_to)
         case ContactCard():
             part = message.contactMessage
             _put(part, displayName=content.name, vcard=vcard(content))
-            _quote(part, content.reply_to, envelope)
+            _quote(part, content.reply_to)
         case NewPoll():
             part = message.pollCreationMessage
             part.name, part.selectableOptionsCount = content.question, content.selectable
             for option in content.options:
                 part.options.add(optionName=option)
-            _quote(part, content.reply_to, envelope)
+            _quote(part, content.reply_to)
+        case StatusText():
+            part = message.extendedTextMessage
+            part.text, part.textArgb, part.backgroundArgb = content.text, _WHITE, _GREEN
         case OwnReaction():
             part = message.reactionMessage
             _key(part.key, content.target)
@@ -138,14 +144,14 @@ def _fill(message: Any, content: Outgoing, envelope: Envelope) -> None:
             assert_never(content)
 
 
-def _text(message: Any, content: Text, envelope: Envelope) -> None:
+def _text(message: Any, content: Text) -> None:
     if content.reply_to is None and not content.mentions:
         message.conversation = content.text
         return
     part = message.extendedTextMessage
     part.text = content.text
     part.contextInfo.mentionedJID.extend(content.mentions)
-    _quote(part, content.reply_to, envelope)
+    _quote(part, content.reply_to)
 
 
 def _attachment(message: Any, content: Attachment, envelope: Envelope) -> None:
@@ -172,7 +178,7 @@ def _attachment(message: Any, content: Attachment, envelope: Envelope) -> None:
             assert_never(content.kind)
     assert envelope.upload is not None  # the worker uploads before it composes
     _file(part, content, envelope.upload)
-    _quote(part, content.reply_to, envelope)
+    _quote(part, content.reply_to)
 
 
 def _file(part: Any, content: Attachment, upload: Upload) -> None:
@@ -196,11 +202,12 @@ def _key(key: Any, target: Target) -> None:
         key.participant = target.sender
 
 
-def _quote(part: Any, target: Target | None, envelope: Envelope) -> None:
+def _quote(part: Any, target: Target | None) -> None:
     """The quoted text of a reply, for an app that does not have the original message."""
     if target is None:
         return
     info = part.contextInfo
-    info.stanzaID = target.wa_id
-    info.participant = target.sender or envelope.me
+    info.stanzaID, info.participant = target.wa_id, target.sender
     info.quotedMessage.conversation = quoted(target)
+    if Jid.parse(target.chat).kind is JidKind.STATUS:
+        info.remoteJID = target.chat

@@ -80,6 +80,7 @@ class SupervisedWorker:
         self._stop_requested = False
         self._damaged: FileDamaged | None = None
         self._me = ""
+        self._lid = ""
         self.receipts: Receipts | None = None
         self.phone_requests_unsupported: str | None = None
         self.confinement: Confinement | None = None
@@ -266,6 +267,7 @@ class SupervisedWorker:
             )
         else:
             self._me = str(Jid.parse(identity.jid).bare()) if identity.jid else ""
+            self._lid = str(Jid.parse(identity.lid).bare()) if identity.lid else ""
             self._report(identity)
         self._report(connection.Connected())
 

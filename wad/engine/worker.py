@@ -48,7 +48,7 @@ class NeonizeWorker(SupervisedWorker):
             if not isinstance(found, Upload):
                 return found
             upload = found
-        envelope = Envelope(secret, self._me, asked_ms, upload).to_wire()
+        envelope = Envelope(secret, self._me, asked_ms, upload, self._lid).to_wire()
         try:
             answer = await self._call(
                 "send", str(to), encode(content), envelope, timeout=_SEND_TIMEOUT

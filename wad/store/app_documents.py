@@ -175,6 +175,8 @@ def _amended(message: Message) -> Fields:
         "editedAtMs": message.edited_ms or None,
         "deleted": message.revoked_ms > 0,
         "deletedAtMs": message.revoked_ms or None,
+        "pinnedUntilMs": message.pinned_until_ms or None,
+        "kept": message.kept,
         "reactions": [
             {"by": one.by or None, "fromMe": one.from_me, "text": one.text, "atMs": one.at_ms}
             for one in message.reactions

@@ -222,11 +222,11 @@ class Store(Protocol):
         at most its `unread`; a message that our phone sent marks everything before it as read.
 
         PutAmendment: stored even if its target is unknown, and applied by `amendments.amended` as soon as both are
-        stored: in the amendment's own thread, and to a message of the outbox with the target's WhatsApp id.  Never a
+        stored: in the amendment's own thread, to a message whose author is the one that it names.  Never a
         document of its own and never counted; a placeholder with the amendment's own WhatsApp id is deleted.
 
         PutMark: stored even if the message is unknown, and applied to the message and its outbox entry as soon as both
-        are stored, matched by account and WhatsApp id.  It never creates a message and never reverts a status.
+        are stored, matched by account, thread and WhatsApp id.  It never creates a message and never reverts a status.
 
         PutChat: keeps the newest of each: name, push name, last read position, number of unread and expiration (of two
         unread numbers of the same time the smaller); creates no thread.

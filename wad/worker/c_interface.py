@@ -123,10 +123,11 @@ class Functions:
         go.Upload.argtypes = [c_char_p, c_char_p, c_int, c_int]
         go.IsOnWhatsApp.argtypes = [c_char_p, c_char_p, c_int]
         go.GetGroupInfo.argtypes = [c_char_p, c_char_p, c_int]
-        go.DecryptPollVote.argtypes = [c_char_p, c_char_p, c_int]
-        go.PairPhone.argtypes = [c_char_p, c_char_p, c_int]
+        for function in (go.DecryptPollVote, go.PairPhone, go.GetLIDFromPN, go.GetPNFromLID):
+            function.argtypes = [c_char_p, c_char_p, c_int]
         for function in (
             go.SendMessage, go.Upload, go.IsOnWhatsApp, go.GetGroupInfo, go.DecryptPollVote, go.PairPhone,
+            go.GetLIDFromPN, go.GetPNFromLID,
         ):  # fmt: skip
             function.restype = ctypes.POINTER(_Bytes)
 
@@ -210,6 +211,17 @@ class Functions:
     def group_info(self, uuid: bytes, group: bytes) -> bytes:
         """A serialized GetGroupInfoReturnFunction."""
         return self._bytes(self._go.GetGroupInfo(uuid, group, len(group)))
+
+    def lid_of(self, uuid: bytes, jid: bytes) -> bytes:
+        """A serialized GetJIDFromStoreReturnFunction: the LID of a number, from the library's own table.
+
+        Before pairing, and after `stop`, this ends the process (docs/internals/library.md#calls-and-panics).
+        """
+        return self._bytes(self._go.GetLIDFromPN(uuid, jid, len(jid)))
+
+    def number_of(self, uuid: bytes, jid: bytes) -> bytes:
+        """The inverse of lid_of()."""
+        return self._bytes(self._go.GetPNFromLID(uuid, jid, len(jid)))
 
     def decrypt_poll_vote(self, uuid: bytes, event: bytes) -> bytes:
         """A serialized ReturnFunctionWithError; `event` is a Message event as the library handed it over."""

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from wad.core.errors import EngineFailure
-from wad.core.jid import Jid
+from wad.core.jid import Jid, JidKind
 from wad.core.library_errors import refused_version
 from wad.core.outgoing import GroupRole
 from wad.core.send_result import is_not_in
+from wad.worker.addressing import Members
 from wad.worker.c_interface import Functions, dsn, package
 from wad.worker.protobuf import builder, descriptor_pool, message_factory
-from wad.worker.translate.base import exact, ident_or_none, shown, unmended
+from wad.worker.translate.base import exact, ident_or_none, jid_or_none, shown, unmended
 
 
 def _import_descriptions() -> None:
@@ -216,9 +217,7 @@ class Library:
 
     def group_role(self, group: Jid, me: Collection[str]) -> GroupRole:
         """Our role in a group, in which we have these names (a number, a LID).  Raises EngineFailure."""
-        answer = _class("neonize.GetGroupInfoReturnFunction").FromString(
-            self._functions.group_info(self._uuid, _proto_jid(group).SerializeToString())
-        )
+        answer = self._group_info(group)
         if is_not_in(shown(answer, "Error")):
             return GroupRole.NOT_IN
         _check(answer)
@@ -245,6 +244,36 @@ class Library:
         )
         _check(answer)
         return exact(answer, "Code")
+
+    def other_address(self, party: Jid) -> Jid | None:
+        """The LID of a number, or the number of a LID, if the library knows it.  Only while the account is paired."""
+        ask = self._functions.number_of if party.kind is JidKind.LID else self._functions.lid_of
+        answer = _class("neonize.GetJIDFromStoreReturnFunction").FromString(
+            ask(self._uuid, _proto_jid(party.party()).SerializeToString())
+        )
+        found = jid_or_none(answer.Jid)
+        return None if found is None or found.kind is party.kind else found.party()
+
+    def members(self, group: Jid) -> Members:
+        """The members of a group, which WhatsApp is asked for.  Raises EngineFailure."""
+        answer = self._group_info(group)
+        _check(answer)
+        other: dict[str, str] = {}
+        by_lid = False
+        for participant in answer.GroupInfo.Participants:
+            main = jid_or_none(participant.JID)
+            by_lid = by_lid or (main is not None and main.kind is JidKind.LID)
+            named = (main, jid_or_none(participant.LID), jid_or_none(participant.PhoneNumber))
+            kinds = {one.kind: str(one.party()) for one in named if one is not None}
+            if JidKind.LID in kinds and JidKind.PN in kinds:
+                lid, pn = kinds[JidKind.LID], kinds[JidKind.PN]
+                other |= {lid: pn, pn: lid}
+        return Members(by_lid, other)
+
+    def _group_info(self, group: Jid) -> Any:
+        return _class("neonize.GetGroupInfoReturnFunction").FromString(
+            self._functions.group_info(self._uuid, _proto_jid(group).SerializeToString())
+        )
 
     def log_out(self) -> None:
         """Make WhatsApp forget this device.  Raises EngineFailure."""

@@ -49,6 +49,7 @@ from wad.state import outgoing_file
 from wad.state.account_dir import AccountDir, lock_account
 from wad.state.spool import Spool
 from wad.worker import memory, phone_requests
+from wad.worker.addressing import Me, addressed
 from wad.worker.c_interface import VERSION, Functions, shared_object
 from wad.worker.confinement.rules import Needs, code_paths, confine
 from wad.worker.faults import Faults
@@ -102,7 +103,11 @@ class WorkerProcess:
         self._inbox = Inbox(
             spool,
             self._clock,
-            keys=OpeningKeys(lambda raw: self._library.read_vote(raw), secrets),
+            keys=OpeningKeys(
+                lambda raw: self._library.read_vote(raw),
+                secrets,
+                lambda lid: self._library.other_address(lid),
+            ),
             batch=self._gate is not None,
             on_stored=link.report_spooled,
             on_done=_ignore if self._gate is None else self._gate.processed,
@@ -348,9 +353,9 @@ class WorkerProcess:
 
     def _send(self, to: Jid, content: Outgoing, envelope: Envelope) -> list[Any]:
         """Send; a result, or ["failed", the library's error text]: the session's database has the actual result."""
-        message = blank()
-        compose(message, content, envelope)
+        message, me = blank(), Me(envelope.me, envelope.lid)
         try:
+            compose(message, addressed(content, to, me, self._library), envelope)
             sent = Sent(*self._library.send(to, message))
         except EngineFailure as error:
             return ["failed", str(error)]

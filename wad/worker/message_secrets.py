@@ -8,7 +8,7 @@ the spool keeps of each message.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -66,11 +66,16 @@ class MessageSecrets:
         for wa_id, secret in _secrets_of(event):
             self.add(wa_id, secret)
 
-    def add_history(self, event: Any) -> None:
-        """Remember the secrets of the newest messages of each chat in a HistorySync."""
+    def add_history(self, event: Any, wanted: Collection[str] = ()) -> None:
+        """Remember the secrets of the newest messages of each chat in a HistorySync, and of those with `wanted` ids."""
         for conversation in event.Data.conversations:
             # The phone sends the newest first.
-            for item in reversed(conversation.messages[:_OF_EACH_CHAT]):
+            older = conversation.messages[_OF_EACH_CHAT:] if wanted else ()
+            items = (
+                *(one for one in older if ident_or_none(one.message.key, "ID") in wanted),
+                *reversed(conversation.messages[:_OF_EACH_CHAT]),
+            )
+            for item in items:
                 message = item.message
                 key = message.messageSecret or message.message.messageContextInfo.messageSecret
                 if len(key) == _BYTES:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from wad.core.content import AMENDING, Content, MessageKind
+from wad.core.jid import Jid
 from wad.core.message import TEXT_LIMIT
 from wad.core.text import cut
 from wad.worker.message_secrets import MessageSecret, MessageSecrets
@@ -29,6 +30,7 @@ from wad.worker.translate.base import (
     milliseconds_or_0,
 )
 from wad.worker.translate.content import content_of, reaction_text, unwrap
+from wad.worker.translate.targets import author_in_key
 
 _IV_BYTES: Final = 12
 _TAG_BYTES: Final = 16
@@ -63,9 +65,30 @@ class _Sealed(NamedTuple):
     bound: bool = False
 
 
+class SealedBy(NamedTuple):
+    """The known addresses of the author of a change, and those of its chat."""
+
+    chat: tuple[Jid | None, ...]
+    sender: tuple[Jid | None, ...]
+
+
 def opened(event: Any, secrets: MessageSecrets) -> Content | None:
     """The content of a Message event with a sealed change; None for any other event, or if it cannot be opened."""
-    body = unwrap(event.Message).body
+    source = event.Info.MessageSource
+    chat, sender = ((source.Chat, source.RecipientAlt), (source.Sender, source.SenderAlt))
+    by = SealedBy(tuple(map(jid_or_none, chat)), tuple(map(jid_or_none, sender)))
+    return opened_message(event.Message, by, secrets)
+
+
+def sealed_target(message: Any) -> str:
+    """The id of the message that a sealed change in this waE2E.Message changes; empty for any other message."""
+    sealed = _sealed(unwrap(message).body)
+    return "" if sealed is None else ident_or_none(sealed.key, "ID")
+
+
+def opened_message(message: Any, by: SealedBy, secrets: MessageSecrets) -> Content | None:
+    """The content of a waE2E.Message with a sealed change; None for any other message, or if it cannot be opened."""
+    body = unwrap(message).body
     sealed = _sealed(body)
     if sealed is None or len(sealed.iv) != _IV_BYTES:
         return None
@@ -75,12 +98,10 @@ def opened(event: Any, secrets: MessageSecrets) -> Content | None:
     if not target:
         return None
     for secret in secrets.find(target):
-        plain = _opened(
-            sealed, target, secret, _editors(event), _authors(event, sealed, secrets.own)
-        )
+        plain = _opened(sealed, target, secret, _editors(by), _authors(by, sealed, secrets.own))
         if plain is not None:
             try:
-                return sealed.read(plain, target)
+                return _with_author(sealed.read(plain, target), sealed.key, by)
             except (DecodeError, Untranslatable):
                 return None
     return None
@@ -125,21 +146,26 @@ def _parsed(like: Any, plain: bytes) -> Any:
 # --- the seal -------------------------------------------------------------------------------------
 
 
-def _editors(event: Any) -> list[str]:
+def _editors(by: SealedBy) -> list[str]:
     """The addresses of the author of the change."""
-    source = event.Info.MessageSource
-    return _distinct(map(_bare, map(jid_or_none, (source.Sender, source.SenderAlt))))
+    return _distinct(map(_bare, by.sender))
 
 
-def _authors(event: Any, sealed: _Sealed, own: tuple[str, ...]) -> list[str]:
+def _authors(by: SealedBy, sealed: _Sealed, own: tuple[str, ...]) -> list[str]:
     """Possible addresses of the target's author; the key's are written from the sender's point of view."""
-    source = event.Info.MessageSource
-    chat = map(jid_or_none, (source.Chat, source.RecipientAlt))
     key = (address(sealed.key, "participant"), address(sealed.key, "remoteJID"))
-    return _distinct((*_editors(event), *map(_bare, key), *map(_bare, chat), *own))
+    return _distinct((*_editors(by), *map(_bare, key), *map(_bare, by.chat), *own))
 
 
-def _bare(found: Any) -> str:
+def _with_author(content: Content | None, key: Any, by: SealedBy) -> Content | None:
+    """An amendment with the author of its target, as far as it names one."""
+    chat, sender = by.chat[0], by.sender[0]
+    if content is None or content.kind not in AMENDING or chat is None or sender is None:
+        return content
+    return msgspec.structs.replace(content, target_by=author_in_key(key, chat, sender))
+
+
+def _bare(found: Jid | None) -> str:
     return "" if found is None else str(found.party())
 
 

@@ -11,13 +11,17 @@ Whatever the input, nothing is raised and nothing is dropped:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from wad.core.errors import InvalidData
+from wad.core.content import Content
+from wad.core.errors import BadJid, InvalidData
 from wad.core.event import Event, MessageKind, MessageReceived, ReceiptReceived, read_back
+from wad.core.jid import Jid, JidKind
 from wad.core.text import cut, is_ident, repaired
 from wad.state.spool import HEARD, Arrival
 from wad.worker.library import event_class, parse
@@ -31,7 +35,7 @@ from wad.worker.log_lines import (
 from wad.worker.message_secrets import MessageSecrets
 from wad.worker.protobuf import DecodeError
 from wad.worker.protobuf_repair import envelope, without_damaged
-from wad.worker.sealed_messages import opened
+from wad.worker.sealed_messages import SealedBy, opened, opened_message, sealed_target
 from wad.worker.translate.base import unmended, unmended_all
 from wad.worker.translate.events import TRANSLATORS, Untranslatable, placeholder
 from wad.worker.translate.history import UntranslatedItem, history_and_refused
@@ -49,14 +53,20 @@ _ITEM_DEPTH: Final = 2  # Data.conversations.messages
 _REASON: Final = 300  # characters
 
 
+def _unknown(_party: Jid) -> Jid | None:
+    return None
+
+
 class OpeningKeys(NamedTuple):
-    """What opens sealed votes and changes.
+    """What opens sealed votes and changes, and names people.
 
     `read_vote(raw)` returns what a Message event votes for, or raises EngineFailure (wad/worker/votes.py).
+    `other_address(lid)` returns the number of a LID, if the library knows it.
     """
 
     read_vote: Callable[[bytes], tuple[bytes, ...]]
     secrets: MessageSecrets
+    other_address: Callable[[Jid], Jid | None] = _unknown
 
 
 class Translated(NamedTuple):
@@ -83,6 +93,7 @@ def translated(name: str, raw: bytes, keys: OpeningKeys, received_ms: int) -> Tr
             if name == "Message":
                 keys.secrets.add_event(found)
                 event = _opened(event, raw, found, keys)
+            event = _with_numbers(event, keys)
             rows = _event_rows(name, raw, wa_id, event, received_ms, found)
         except (Untranslatable, InvalidData) as error:
             reason = str(error)
@@ -101,6 +112,26 @@ def _opened(event: Event | None, raw: bytes, found: Any, keys: OpeningKeys) -> E
         content = opened(found, keys.secrets)
         return event if content is None else replace(event, content=content)
     return with_decrypted_vote(event, lambda: keys.read_vote(raw))
+
+
+def _with_numbers(event: Event | None, keys: OpeningKeys) -> Event | None:
+    """The event; a message or receipt that names a person by LID only also has the number, if it is known.
+
+    Receipts never have it, and are matched with messages by their chat.
+    """
+    if not isinstance(event, MessageReceived | ReceiptReceived):
+        return event
+    if event.sender_alt is None and event.sender is not None and _is_lid(event.sender):
+        event = replace(event, sender_alt=keys.other_address(event.sender))
+    if event.chat_alt is None and _is_lid(event.chat):
+        same = event.sender is not None and event.chat.party() == event.sender.party()
+        alt = event.sender_alt if same else keys.other_address(event.chat)
+        event = replace(event, chat_alt=alt)
+    return event
+
+
+def _is_lid(jid: Jid) -> bool:
+    return jid.kind is JidKind.LID
 
 
 def _parsed(name: str, raw: bytes) -> tuple[Any, str]:
@@ -199,14 +230,41 @@ def _history_rows(raw: bytes, keys: OpeningKeys, received_ms: int) -> tuple[Arri
             reason = f"{damaged} items cannot be parsed: {error}"
             rows.append(_untranslated(_HISTORY, raw, "", reason, received_ms))
             raw = found.SerializePartialToString()
-        keys.secrets.add_history(found)
-        event, refused = history_and_refused(found)
+        keys.secrets.add_history(found, _sealed_targets(found))
+        event, refused = history_and_refused(found, partial(_opened_in_history, keys))
         rows += [_item(kind, one, received_ms) for one in refused]
         if event is not None:
             rows.append(Arrival(received_ms, _HISTORY.lower(), "", raw, read_back(event)))
         return tuple(rows)
     except Exception as error:  # any error: the whole chunk is stored and counted
         return (_untranslated(_HISTORY, raw, "", _error_text(_HISTORY, error), received_ms),)
+
+
+def _sealed_targets(found: Any) -> set[str]:
+    """The ids of the messages that sealed changes in a history chunk change."""
+    items = (item.message for chat in found.Data.conversations for item in chat.messages)
+    targets = {sealed_target(item.message) for item in items if item.HasField("message")}
+    return targets - {""}
+
+
+def _opened_in_history(
+    keys: OpeningKeys, message: Any, chat: Jid, alt: Jid | None, sender: Jid | None
+) -> Content | None:
+    """A sealed change in a history chunk; it is opened by the same rules as one that arrives."""
+    senders: tuple[Jid | None, ...] = _valid(keys.secrets.own)
+    if sender is not None:
+        senders = (sender, alt if sender == chat and alt else keys.other_address(sender))
+    by = SealedBy((chat, alt), senders)
+    return opened_message(message, by, keys.secrets) if senders else None
+
+
+def _valid(addresses: Iterable[str]) -> tuple[Jid, ...]:
+    """Those of these addresses that are valid: they are from the session's file."""
+    found = []
+    for one in addresses:
+        with suppress(BadJid):
+            found.append(Jid.parse(one))
+    return tuple(found)
 
 
 def _item(kind: Any, one: UntranslatedItem, received_ms: int) -> Arrival:

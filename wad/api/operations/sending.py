@@ -10,7 +10,7 @@ from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.views.outbox import SendReply, entry_view
 from wad.core.errors import NotFound
-from wad.core.jid import Jid, recipient
+from wad.core.jid import STATUS, Jid, recipient
 from wad.core.outgoing import (
     Attachment,
     AttachmentKind,
@@ -20,6 +20,7 @@ from wad.core.outgoing import (
     OwnReaction,
     Revoke,
     SharedLocation,
+    StatusText,
     Target,
     Text,
     TextEdit,
@@ -126,6 +127,15 @@ class SendPoll(Params, frozen=True):
         int, Meta(ge=0, le=12, description="how many may be chosen; 0: any number")
     ] = 1
     reply_to: ReplyTo = ""
+    client_id: ClientId = ""
+    wait: Wait = 0
+
+
+class PostStatus(Params, frozen=True):
+    """A text to post as the account's status."""
+
+    account: AccountRef
+    text: Annotated[str, Meta(description="the text")]
     client_id: ClientId = ""
     wait: Wait = 0
 
@@ -241,6 +251,18 @@ async def send_poll(context: Context, request: SendPoll) -> SendReply:
     return await _queue(context, account, recipient(request.to, account.id), content, request)
 
 
+@operation("messages.post_status", access=Access.OPERATE, command="post-status", leader_only=True)
+async def post_status(context: Context, request: PostStatus) -> SendReply:
+    """Queue a text for the account's status, which its contacts see for 24 hours.
+
+    WhatsApp sends it to all contacts in the phone's address book that the phone's status privacy allows.
+
+    Example: wadctl post-status main "Closed on Friday" --wait 30
+    """
+    account = context.accounts.find(request.account)
+    return await _queue(context, account, STATUS, StatusText(request.text), request)
+
+
 # --- changes to messages ----------------------------------------------------------------------------
 
 
@@ -281,7 +303,15 @@ async def _amend(
 
 
 _Request = (
-    SendText | SendFile | SendLocation | SendContact | SendPoll | React | EditText | RevokeMessage
+    SendText
+    | SendFile
+    | SendLocation
+    | SendContact
+    | SendPoll
+    | PostStatus
+    | React
+    | EditText
+    | RevokeMessage
 )
 
 

@@ -232,7 +232,7 @@ def _statuses(db: sqlite3.Connection, wanted: Range, counts: RepairCounts) -> No
     right |= dict(db.execute(queued, values).fetchall())
     others = (
         "SELECT m.number, m.status, (SELECT group_concat(mark) FROM (SELECT DISTINCT mark FROM marks AS k"
-        " WHERE k.account = m.account AND k.wa_id = m.wa_id AND m.wa_id != ''))"
+        " WHERE k.account = m.account AND k.wa_id = m.wa_id AND m.wa_id != '' AND k.thread IN ('', m.thread)))"
         f" FROM messages AS m WHERE {where} AND m.from_me AND m.id NOT IN (SELECT id FROM outbox)"
     )
     for number, status, marks in db.execute(others, values).fetchall():

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from wad.core.change import PutAlias
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, merged
+from wad.store.sqlite.addresses import pop_hidden_names
 from wad.store.sqlite.amendments import amended_targets, apply_amendments, move_amendments
 from wad.store.sqlite.messages import rewrite
+from wad.store.sqlite.outbox import move_marks
 from wad.store.sqlite.queue import merge_chats
 from wad.store.sqlite.rows import SHOWN, MessageRecord, row_by_number
-from wad.store.sqlite.threads import delete_message, move_facts, recount
+from wad.store.sqlite.threads import delete_message, move_facts, recount, update_last_message
 
 
 def put_alias(db: sqlite3.Connection, account: str, change: PutAlias) -> None:
@@ -41,8 +43,18 @@ def merge_addresses(db: sqlite3.Connection, account: str, lid: str, pn: str) -> 
     merge_chats(db, account, old, new)
     _merge_senders(db, account, lid, pn)
     move_amendments(db, account, lid, pn, (old, new))
+    move_marks(db, account, old, new)
+    _show_number(db, account, lid)
     for target in sorted(targets):
         apply_amendments(db, account, target)
+
+
+def _show_number(db: sqlite3.Connection, account: str, lid: str) -> None:
+    """Derive again what shows the messages that mention or quote a LID: previews, and documents of a change log."""
+    for number in pop_hidden_names(db, account, lid):
+        db.execute("UPDATE messages SET seen = seen WHERE number = ?", (number,))
+        if (row := row_by_number(db, number)) is not None:
+            update_last_message(db, row.original.thread)
 
 
 def _merge_threads(db: sqlite3.Connection, account: str, old: str, new: str, pn: str) -> None:

@@ -2,8 +2,8 @@
 
 An amendment that a later one replaces is stored as well: a placeholder with its WhatsApp id is not a message.
 
-Amendments are found by account and the target's WhatsApp id.  They apply to the documents of their own thread, and to
-the outbox's document with that id, whose chat may be written with the other address.  `core.amendments` applies them.
+Amendments are found by account and the target's WhatsApp id.  They apply to the documents of their own thread whose
+author is the one that they name.  `core.amendments` applies them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from wad.core.amendments import amended
 from wad.core.change import PutAmendment
 from wad.core.content import PLACEHOLDERS
 from wad.core.message import Message
+from wad.store.sqlite.addresses import note_hidden_names
 from wad.store.sqlite.rows import (
     HAS_WA_ID,
+    is_lid,
+    own_addresses,
     pack,
     packed_amended,
     resolve,
@@ -109,7 +112,7 @@ def apply_amendments(db: sqlite3.Connection, account: str, target: str) -> list[
     changed = []
     for row in rows_by_wa_id(db, account, target):
         original, before = row.original, row.present
-        applicable = [a for a in found if original.client_id or a.thread == original.thread]
+        applicable = [a for a in found if _is_about(db, a, original)]
         after = amended(original, applicable)
         if after == before:
             continue
@@ -117,12 +120,35 @@ def apply_amendments(db: sqlite3.Connection, account: str, target: str) -> list[
             "UPDATE messages SET amended = ? WHERE number = ?",
             (packed_amended(original, after), row.number),
         )
+        note_hidden_names(db, row.number, after)
         if row.is_duplicate:
             continue  # it is not shown
         if after.content != before.content:
             update_last_message(db, after.thread)
         changed.append(after)
     return changed
+
+
+def _is_about(db: sqlite3.Connection, amendment: PutAmendment, original: Message) -> bool:
+    """Whether an amendment of this message's id is meant for it: by its chat, and by the author that it names.
+
+    Anyone may write a message with the id of another one, in another chat or in the same group.
+    """
+    if amendment.thread != resolve_thread(db, original.thread):
+        return False
+    named = amendment.content.target_by
+    if not named:
+        return True
+    named = resolve(db, original.account, named)
+    authors = {resolve(db, original.account, one) for one in _authors(db, original) if one}
+    # A LID whose number is not known can be compared with a LID only, and a number with a number.
+    return named in authors or not any(is_lid(one) is is_lid(named) for one in authors)
+
+
+def _authors(db: sqlite3.Connection, original: Message) -> set[str]:
+    """The known addresses of a message's author."""
+    found = {original.sender, original.lid_sender}
+    return found | own_addresses(db, original.account) if original.from_me else found
 
 
 def amended_targets(db: sqlite3.Connection, account: str, lid: str, thread: str) -> set[str]:

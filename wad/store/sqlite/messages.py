@@ -20,6 +20,7 @@ from wad.core.content import PLACEHOLDERS
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, merged
 from wad.core.outbox import Entry, message_of
+from wad.store.sqlite.addresses import note_hidden_names
 from wad.store.sqlite.amendments import apply_amendments, is_amendment
 from wad.store.sqlite.outbox import apply_echo, apply_marks, load_entry
 from wad.store.sqlite.queue import insert_queued
@@ -42,7 +43,7 @@ from wad.store.sqlite.threads import (
     update_last_message,
 )
 
-_INSERT: Final = f"INSERT INTO messages ({MESSAGE_COLUMNS}) VALUES ({','.join('?' * 17)})"
+_INSERT: Final = f"INSERT INTO messages ({MESSAGE_COLUMNS}) VALUES ({','.join('?' * 19)})"
 
 
 def put_message(db: sqlite3.Connection, received: Message) -> Message | None:
@@ -58,6 +59,7 @@ def put_message(db: sqlite3.Connection, received: Message) -> Message | None:
         record_facts(db, message)
         return None
     number = db.execute(_INSERT, message_row(message)).lastrowid or 0
+    note_hidden_names(db, number, message)
     add_to_thread(db, message)
     if message.from_me:
         record_facts(db, message)
@@ -144,12 +146,13 @@ def rewrite(db: sqlite3.Connection, number: int, message: Message) -> None:
     """Replace the received message in this row, and derive again what depends on it."""
     db.execute(
         "UPDATE messages SET sender = ?, at_ms = ?, seen = ?, status = ?, push_name = ?, fingerprint = ?, kind = ?,"
-        " content = ?, amended = NULL WHERE number = ?",
+        " lid_chat = ?, lid_sender = ?, content = ?, amended = NULL WHERE number = ?",
         (
             message.sender, message.at_ms, message.seen, message.status, message.push_name, message.fingerprint,
-            message.content.kind, pack(message.content), number,
+            message.content.kind, message.lid_chat, message.lid_sender, pack(message.content), number,
         ),
     )  # fmt: skip
+    note_hidden_names(db, number, message)
     apply_amendments(db, message.account, message.wa_id)
     update_last_message(db, message.thread)
     if not message.from_me:

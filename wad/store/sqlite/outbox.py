@@ -1,8 +1,8 @@
 """The rows of the outbox, and the evidence that advances them: receipts and echoes.
 
-A message of the outbox, and the message of a receipt, is identified by account and WhatsApp id alone: its echo and its
-receipts may name the chat by either address, and the ids of messages that we send are random.  Marks are therefore
-stored under (account, WhatsApp id), without the thread.
+A message of the outbox is identified by account and WhatsApp id alone: only our own devices send its echo, which may
+name the chat by either address.  A receipt counts for messages of its own chat only, by any address of it, since anyone
+may send a receipt with the id of a message to somebody else.
 
 An echo that arrives before `settle` has stored the WhatsApp id is stored like any message; `settle` then deletes it,
 since the outbox's own document is the same message.
@@ -19,7 +19,14 @@ from wad.core.event import ReceiptMark
 from wad.core.message import Message, MessageStatus, further, status_of
 from wad.core.outbox import Entry, Marked, Sent, advance, amendment_of, message_of
 from wad.store.sqlite.amendments import apply_amendments, put_amendment
-from wad.store.sqlite.rows import HAS_WA_ID, pack, resolve, row_by_id, unpack_entry
+from wad.store.sqlite.rows import (
+    HAS_WA_ID,
+    pack,
+    resolve,
+    resolve_thread,
+    row_by_id,
+    unpack_entry,
+)
 from wad.store.sqlite.threads import delete_message, update_last_message
 
 # --- entries --------------------------------------------------------------------------------------
@@ -40,7 +47,8 @@ def _entries_of(db: sqlite3.Connection, account: str, wa_id: str) -> list[Entry]
 def settle_entry(db: sqlite3.Connection, entry: Entry) -> Entry:
     """Store an entry that has advanced; apply the echo and the receipts that are stored for its WhatsApp id."""
     if entry.wa_id:
-        entry = _with_marks(_with_echo(db, entry), _marks_of(db, entry.account, entry.wa_id))
+        marks = _marks_of(db, entry.account, entry.wa_id, entry.thread)
+        entry = _with_marks(_with_echo(db, entry), marks)
     _write_entry(db, entry)
     if entry.wa_id:
         apply_amendments(db, entry.account, entry.wa_id)
@@ -79,36 +87,49 @@ def _amend(db: sqlite3.Connection, entry: Entry) -> None:
 
 def put_mark(db: sqlite3.Connection, account: str, change: PutMark) -> None:
     """Store a receipt, and apply it if its message is stored; of repeated receipts the earliest time is kept."""
+    thread, by = resolve_thread(db, change.thread), resolve(db, account, change.by)
     db.execute(
-        "INSERT INTO marks (account, wa_id, party, mark, at_ms) VALUES (?,?,?,?,?)"
+        "INSERT INTO marks (account, wa_id, thread, party, mark, at_ms) VALUES (?,?,?,?,?,?)"
         " ON CONFLICT DO UPDATE SET at_ms = min(at_ms, excluded.at_ms)",
-        (account, change.wa_id, resolve(db, account, change.by), change.mark, change.at_ms),
+        (account, change.wa_id, thread, by, change.mark, change.at_ms),
     )
     apply_marks(db, account, change.wa_id)
 
 
 def apply_marks(db: sqlite3.Connection, account: str, wa_id: str) -> None:
     """Apply the stored receipts to the message and its entry."""
-    marks = _marks_of(db, account, wa_id)
-    if not marks:
-        return
     # Writing an entry also writes its message; an entry that amends another message has none.
     for entry in _entries_of(db, account, wa_id):
-        _write_entry(db, _with_marks(entry, marks))
+        if marks := _marks_of(db, account, wa_id, entry.thread):
+            _write_entry(db, _with_marks(entry, marks))
     query = (
-        f"SELECT number, status FROM messages WHERE {HAS_WA_ID} AND from_me"
+        f"SELECT number, thread, status FROM messages WHERE {HAS_WA_ID} AND from_me"
         " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.id = messages.id)"
     )
-    for number, status in db.execute(query, (account, wa_id)).fetchall():
+    for number, thread, status in db.execute(query, (account, wa_id)).fetchall():
         after = MessageStatus(status)
-        for mark in marks:
+        for mark in _marks_of(db, account, wa_id, thread):
             after = further(after, status_of(mark))
-        db.execute("UPDATE messages SET status = ? WHERE number = ?", (after, number))
+        if after is not MessageStatus(status):
+            db.execute("UPDATE messages SET status = ? WHERE number = ?", (after, number))
 
 
-def _marks_of(db: sqlite3.Connection, account: str, wa_id: str) -> list[ReceiptMark]:
-    query = "SELECT DISTINCT mark FROM marks WHERE account = ? AND wa_id = ?"
-    return [ReceiptMark(mark) for (mark,) in db.execute(query, (account, wa_id))]
+def _marks_of(db: sqlite3.Connection, account: str, wa_id: str, thread: str) -> list[ReceiptMark]:
+    """The receipts of this chat for a message."""
+    query = "SELECT DISTINCT mark FROM marks WHERE account = ? AND wa_id = ? AND thread IN ('', ?)"
+    values = (account, wa_id, resolve_thread(db, thread))
+    return [ReceiptMark(mark) for (mark,) in db.execute(query, values)]
+
+
+def move_marks(db: sqlite3.Connection, account: str, old: str, new: str) -> None:
+    """Move the receipts of a LID's thread to its number's thread, and apply them."""
+    query = "SELECT DISTINCT wa_id FROM marks WHERE thread = ? AND thread LIKE '%lid'"
+    moved = [wa_id for (wa_id,) in db.execute(query, (old,))]
+    db.execute(
+        "UPDATE OR REPLACE marks SET thread = ? WHERE thread = ? AND thread LIKE '%lid'", (new, old)
+    )
+    for wa_id in moved:
+        apply_marks(db, account, wa_id)
 
 
 def _with_marks(entry: Entry, marks: Iterable[ReceiptMark]) -> Entry:

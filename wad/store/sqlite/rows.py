@@ -12,10 +12,11 @@ from wad.core.content import Content
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import Ballot, Message, MessageStatus, MessageVersion, Reaction, Thread
 from wad.core.outbox import Entry
+from wad.store.port import AccountStatus
 
 MESSAGE_COLUMNS: Final = (
     "id, account, thread, chat, sender, from_me, at_ms, seen, wa_id, status, push_name, client_id, "
-    "stable_key, fingerprint, kind, content, amended"
+    "stable_key, fingerprint, kind, lid_chat, lid_sender, content, amended"
 )
 PLACEHOLDER: Final = "kind IN ('lost', 'undecryptable')"
 """The condition for placeholders (wad.core.content.PLACEHOLDERS), written as in the index."""
@@ -47,6 +48,7 @@ class Amended(msgspec.Struct, frozen=True, omit_defaults=True):
 pack: Final = msgspec.msgpack.Encoder().encode
 unpack_content: Final = msgspec.msgpack.Decoder(Content).decode
 unpack_entry: Final = msgspec.msgpack.Decoder(Entry).decode
+_unpack_status: Final = msgspec.msgpack.Decoder(AccountStatus).decode
 _amended: Final = msgspec.msgpack.Decoder(Amended).decode
 
 
@@ -55,7 +57,7 @@ def message_row(message: Message) -> tuple[Any, ...]:
     return (
         message.id, message.account, message.thread, message.chat, message.sender, message.from_me, message.at_ms,
         message.seen, message.wa_id, message.status, message.push_name, message.client_id, message.stable_key,
-        message.fingerprint, message.content.kind, pack(message.content), None,
+        message.fingerprint, message.content.kind, message.lid_chat, message.lid_sender, pack(message.content), None,
     )  # fmt: skip
 
 
@@ -81,12 +83,12 @@ def _row_from(columns: tuple[Any, ...]) -> MessageRecord:
     """The record of a row: its number, whether it is marked as a duplicate, and MESSAGE_COLUMNS."""
     (
         number, is_duplicate, ident, account, thread, chat, sender, from_me, at_ms, seen,
-        wa_id, status, push_name, client_id, stable_key, fingerprint, _, content, amended,
+        wa_id, status, push_name, client_id, stable_key, fingerprint, _, lid_chat, lid_sender, content, amended,
     ) = columns  # fmt: skip
     original = Message(
         id=ident, account=account, thread=thread, chat=chat, sender=sender, from_me=bool(from_me), at_ms=at_ms,
         seen=seen, content=unpack_content(content), status=MessageStatus(status), wa_id=wa_id, push_name=push_name,
-        client_id=client_id, stable_key=stable_key, fingerprint=fingerprint,
+        client_id=client_id, stable_key=stable_key, fingerprint=fingerprint, lid_chat=lid_chat, lid_sender=lid_sender,
     )  # fmt: skip
     return MessageRecord(number, original, amended, bool(is_duplicate))
 
@@ -183,6 +185,15 @@ def resolve(db: sqlite3.Connection, account: str, jid: str) -> str:
         "SELECT pn FROM aliases WHERE account = ? AND lid = ?", (account, jid)
     ).fetchone()
     return str(row[0]) if row else jid
+
+
+def own_addresses(db: sqlite3.Connection, account: str) -> set[str]:
+    """The account's own addresses without devices, as far as they were published."""
+    row = db.execute("SELECT status FROM accounts WHERE account = ?", (account,)).fetchone()
+    if row is None:
+        return set()
+    status = _unpack_status(row[0])
+    return {str(Jid.parse(one).bare()) for one in (status.jid, status.lid) if one}
 
 
 def resolve_thread(db: sqlite3.Connection, thread: str) -> str:

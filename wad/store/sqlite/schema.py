@@ -92,4 +92,22 @@ CREATE INDEX outbox_turns ON outbox (account, turn, number, thread) WHERE state 
 CREATE INDEX outbox_of_chat ON outbox (account, thread, turn);
 """
 
-STEPS: Final[tuple[Step, ...]] = (_FIRST, _TURNS, add_unique_indexes)
+# A receipt counts for messages of its own chat only; `thread` is empty for receipts of an older wad: they count in all.
+# `lid_chat` and `lid_sender`: wad.core.message.Message.
+_CHATS_OF_RECEIPTS: Final = """
+ALTER TABLE marks RENAME TO older_marks;
+CREATE TABLE marks (
+    account TEXT NOT NULL, wa_id TEXT NOT NULL, thread TEXT NOT NULL, party TEXT NOT NULL, mark TEXT NOT NULL,
+    at_ms INTEGER NOT NULL, PRIMARY KEY (account, wa_id, thread, party, mark)
+) WITHOUT ROWID;
+INSERT INTO marks SELECT account, wa_id, '', party, mark, at_ms FROM older_marks;
+DROP TABLE older_marks;
+CREATE INDEX marks_by_hidden_thread ON marks (thread) WHERE thread LIKE '%lid';
+ALTER TABLE messages ADD COLUMN lid_chat TEXT NOT NULL DEFAULT '';
+ALTER TABLE messages ADD COLUMN lid_sender TEXT NOT NULL DEFAULT '';
+CREATE TABLE hidden_names ( -- messages that mention or quote a LID whose number is not known: addresses.py
+    account TEXT NOT NULL, lid TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (account, lid, number)
+) WITHOUT ROWID;
+"""
+
+STEPS: Final[tuple[Step, ...]] = (_FIRST, _TURNS, add_unique_indexes, _CHATS_OF_RECEIPTS)

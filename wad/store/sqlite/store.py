@@ -453,7 +453,12 @@ def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> R
                 put_alias(db, account, change)
             case _:
                 assert_never(change)
-    return Recorded(tuple(new), known, tuple(changed.values()), _count_lost(db, account) - lost)
+    return Recorded(
+        tuple(with_numbers(db, message) for message in new),
+        known,
+        tuple(with_numbers(db, message) for message in changed.values()),
+        _count_lost(db, account) - lost,
+    )
 
 
 def _count_lost(db: sqlite3.Connection, account: str) -> int:

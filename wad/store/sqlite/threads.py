@@ -14,6 +14,7 @@ from typing import Final
 from wad.core.change import PutChat
 from wad.core.jid import Jid
 from wad.core.message import Message, preview
+from wad.store.sqlite.addresses import content_with_numbers
 from wad.store.sqlite.rows import SHOWN, THREAD_COLUMNS, present_content
 
 _NEWER: Final = (
@@ -76,9 +77,13 @@ def add_to_thread(db: sqlite3.Connection, message: Message) -> None:
         _ADD,
         (
             message.thread, message.account, message.chat, name, message.at_ms if name else 0, message.at_ms,
-            message.seen, message.id, preview(message.content), message.from_me, unread,
+            message.seen, message.id, _preview(db, message), message.from_me, unread,
         ),
     )  # fmt: skip
+
+
+def _preview(db: sqlite3.Connection, message: Message) -> str:
+    return preview(content_with_numbers(db, message.account, message.content))
 
 
 def record_facts(db: sqlite3.Connection, message: Message) -> None:
@@ -147,14 +152,14 @@ def recount_unread(db: sqlite3.Connection, thread: str) -> None:
 def update_last_message(db: sqlite3.Connection, thread: str) -> None:
     """Find the thread's newest message again, after a message was changed or deleted."""
     row = db.execute(
-        f"SELECT at_ms, seen, id, from_me, content, amended FROM messages WHERE thread = ? AND {SHOWN}"
+        f"SELECT at_ms, seen, id, from_me, account, content, amended FROM messages WHERE thread = ? AND {SHOWN}"
         " ORDER BY at_ms DESC, seen DESC, id DESC LIMIT 1",
         (thread,),
     ).fetchone()
     at_ms, seen, ident, from_me, text = 0, 0, "", False, ""
     if row is not None:
-        at_ms, seen, ident, from_me, content, amended = row
-        text = preview(present_content(content, amended))
+        at_ms, seen, ident, from_me, account, content, amended = row
+        text = preview(content_with_numbers(db, account, present_content(content, amended)))
     db.execute(
         "UPDATE threads SET last_ms = ?, last_seen = ?, last_id = ?, last_from_me = ?, last_text = ? WHERE id = ?",
         (at_ms, seen, ident, from_me, text, thread),

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wad.core.content import Call, CallOutcome, Content, MessageKind
+from wad.core.content import AMENDING, Call, CallOutcome, Content, MessageKind
 from wad.core.event import ChatReceived, Event, MessageReceived, ReceiptMark, ReceiptReceived
 from wad.core.jid import Jid
 from wad.worker.translate.base import (
@@ -30,6 +30,7 @@ from wad.worker.translate.base import (
 )
 from wad.worker.translate.content import content_of, unreadable, unwrap
 from wad.worker.translate.history import history
+from wad.worker.translate.targets import target_author
 
 __all__ = ["TRANSLATORS", "Untranslatable", "message", "receipt"]
 
@@ -72,6 +73,11 @@ def message(event: Any) -> Event | None:
         return None
     once = event.IsViewOnce or event.IsViewOnceV2 or event.IsViewOnceV2Extension
     revoked = content.kind is MessageKind.REVOKE
+    if content.kind in AMENDING and content.kind is not MessageKind.MEDIA_UPDATE:
+        source = event.Info.MessageSource
+        chat, sender = jid(source.Chat, "chat"), jid(source.Sender, "sender")
+        by = target_author(unwrapped.body, chat, sender)
+        content = msgspec.structs.replace(content, target_by=by)
     if once or event.IsEphemeral or revoked:
         content = msgspec.structs.replace(
             content,

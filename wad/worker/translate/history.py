@@ -25,7 +25,7 @@ from wad.core.event import (
     SingleEvent,
     read_back,
 )
-from wad.core.jid import Jid, JidKind
+from wad.core.jid import STATUS, Jid, JidKind
 from wad.worker.translate.base import (
     Untranslatable,
     address,
@@ -45,7 +45,6 @@ _MARKS: Final = {
 }  # WebMessageInfo.Status
 _ON_DEMAND: Final = 6  # HistorySync.HistorySyncType
 _REVOKED, _CIPHERTEXT = 1, 2  # WebMessageInfo.StubType
-_STATUS: Final = Jid("status", "broadcast")
 
 
 class UntranslatedItem(NamedTuple):
@@ -59,6 +58,14 @@ class UntranslatedItem(NamedTuple):
     put: Callable[[Any], None]
 
 
+OpenSealed = Callable[[Any, Jid, "Jid | None", "Jid | None"], Content | None]
+"""Opens a sealed change, given its waE2E.Message, the chat, the chat's other address, and the sender (None: we)."""
+
+
+def _sealed(_message: Any, _chat: Jid, _alt: Jid | None, _sender: Jid | None) -> Content | None:
+    return None
+
+
 def history(event: Any) -> HistoryReceived | None:
     """Translate a neonize HistorySync; None for a chunk without stored data (settings, stickers).
 
@@ -67,11 +74,13 @@ def history(event: Any) -> HistoryReceived | None:
     return history_and_refused(event)[0]
 
 
-def history_and_refused(event: Any) -> tuple[HistoryReceived | None, list[UntranslatedItem]]:
+def history_and_refused(
+    event: Any, open_sealed: OpenSealed = _sealed
+) -> tuple[HistoryReceived | None, list[UntranslatedItem]]:
     """The same, and the untranslatable items; a message among them is returned as `unknown` if possible."""
     translated: list[SingleEvent] = []
     refused: list[UntranslatedItem] = []
-    for item in _items(event.Data):
+    for item in _items(event.Data, open_sealed):
         if isinstance(item, UntranslatedItem):
             refused.append(item)
         else:
@@ -82,15 +91,16 @@ def history_and_refused(event: Any) -> tuple[HistoryReceived | None, list[Untran
     return HistoryReceived(tuple(translated), len(refused), asked), refused
 
 
-def _items(data: Any) -> Iterator[SingleEvent | UntranslatedItem]:
+def _items(data: Any, open_sealed: OpenSealed) -> Iterator[SingleEvent | UntranslatedItem]:
     """Everything in a chunk: the aliases first, so that each message finds its thread."""
     for pair in data.phoneNumberToLidMappings:
         yield from _alias(address(pair, "lidJID"), address(pair, "pnJID"))
     for conversation in data.conversations:
-        yield from _conversation(conversation)
+        yield from _conversation(conversation, open_sealed)
     for item in data.statusV3Messages:
         put = partial(_copy, "statusV3Messages", item)
-        yield from _one_by_one(_message(item, _STATUS, None), item, _STATUS, put)
+        found = _message(item, STATUS, None, open_sealed)
+        yield from _one_by_one(found, item, STATUS, put)
     for name in data.pushnames:
         chat, push_name = address(name, "ID"), shown(name, "pushname")
         if chat is not None and push_name:
@@ -143,7 +153,9 @@ def _alias(lid: Jid | None, pn: Jid | None) -> Iterator[AliasReceived]:
         yield AliasReceived(lid.bare(), pn.bare())
 
 
-def _conversation(conversation: Any) -> Iterator[SingleEvent | UntranslatedItem]:
+def _conversation(
+    conversation: Any, open_sealed: OpenSealed
+) -> Iterator[SingleEvent | UntranslatedItem]:
     chat = address(conversation, "ID")
     if chat is None:
         yield UntranslatedItem("an invalid chat", "", partial(_copy, "conversations", conversation))
@@ -157,7 +169,10 @@ def _conversation(conversation: Any) -> Iterator[SingleEvent | UntranslatedItem]
         found
         for item in oldest_first
         for found in _one_by_one(
-            _message(item.message, chat, alt), item.message, chat, partial(head.put, item)
+            _message(item.message, chat, alt, open_sealed),
+            item.message,
+            chat,
+            partial(head.put, item),
         )
     ]
     yield ChatReceived(
@@ -211,13 +226,17 @@ def _unread_ms(conversation: Any, items: list[SingleEvent | UntranslatedItem]) -
 # --- messages -------------------------------------------------------------------------------------
 
 
-def _message(item: Any, chat: Jid, alt: Jid | None) -> Iterator[SingleEvent]:
+def _message(
+    item: Any, chat: Jid, alt: Jid | None, open_sealed: OpenSealed
+) -> Iterator[SingleEvent]:
     """One WebMessageInfo with its status, reactions and votes.  Raises Untranslatable."""
     key = item.key
     found = _content(item)
     if found is None:
         return
     sender = _sender(item, chat)
+    if found.kind is MessageKind.NOTICE:
+        found = open_sealed(item.message, chat, alt, sender) or found
     message = MessageReceived(
         id=ident(key, "ID", "a message"),
         chat=chat,

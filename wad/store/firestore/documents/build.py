@@ -37,6 +37,7 @@ from wad.store.firestore.documents.lookups import (
 from wad.store.firestore.documents.outbox import entry_fields, entry_path
 from wad.store.firestore.sync.change_log import Dirty, KeyKind
 from wad.store.port import AccountStatus
+from wad.store.sqlite.addresses import with_numbers
 from wad.store.sqlite.outbox import load_entry
 from wad.store.sqlite.rows import (
     THREAD_COLUMNS,
@@ -132,7 +133,7 @@ def _message(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
     row = _row(db, key)
     if row is None:
         return path, None
-    message = row.present
+    message = with_numbers(db, row.present)
     # A message of the outbox is recorded from its entry.
     received = None if message.client_id else pack(row.original)
     fields = {**message_fields(message), "wad": {"told": received}}

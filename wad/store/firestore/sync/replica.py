@@ -103,7 +103,7 @@ class Replica(SqliteStore):
             match change:
                 case PutAmendment() | PutChat():
                     _put_fact(db, account, change)
-                case PutMark() if not _has_message(db, account, change.wa_id):
+                case PutMark() if not _has_message(db, account, change):
                     _put_fact(db, account, change)
         return recorded
 
@@ -539,9 +539,10 @@ def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _has_message(db: sqlite3.Connection, account: str, wa_id: str) -> bool:
-    query = f"SELECT 1 FROM messages WHERE {HAS_WA_ID} AND from_me LIMIT 1"
-    return db.execute(query, (account, wa_id)).fetchone() is not None
+def _has_message(db: sqlite3.Connection, account: str, mark: PutMark) -> bool:
+    query = f"SELECT 1 FROM messages WHERE {HAS_WA_ID} AND from_me AND thread = ? LIMIT 1"
+    values = (account, mark.wa_id, resolve_thread(db, mark.thread))
+    return db.execute(query, values).fetchone() is not None
 
 
 def _note_reading(db: sqlite3.Connection, thread: str) -> None:
