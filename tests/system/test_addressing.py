@@ -6,6 +6,9 @@ The real daemon and library; the test server's people read what the library sent
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.protobufs import Message
+from tests.system.rest import API, a_site, post
 from tests.system.systems import System, a_system
 from tests.whatsapp import Peer, contents, pb
 from tests.whatsapp.contents import Target, with_secret
@@ -213,6 +217,59 @@ async def test_a_status_is_posted_and_deleted(system: System) -> None:
     assert (key.remoteJID, key.fromMe, key.ID) == (str(STATUS), True, entry["wa_id"])
     assert len(carol.inbox) == 2
     assert not bob.inbox
+
+
+async def test_a_status_that_a_crash_interrupts_is_uncertain(tmp_path: Path) -> None:
+    """It is not posted again; the receipt of a contact settles it."""
+    async with a_system(tmp_path, WAD_ENGINE_RETRY_BASE="0.1") as system:
+        await system.pair()
+        account = system.account
+        carol = system.server.add_peer("15550000033", name="Carol")
+        carol.auto_receipts = False
+        await account.phone.share_app_state(push_name="Shop", contacts={carol.pn: "Carol"})
+        await address_book(system)
+        account.acks_messages = False
+        reply = await system.daemon.call("messages.post_status", account="shop", text="closed")
+        entry = reply["message"]
+        ident = (await carol.received(account, text="closed")).ident
+        account.acks_messages = True
+        worker = (await system.daemon.account("shop"))["worker"]["pid"]
+        os.kill(worker, signal.SIGKILL)
+        await system.daemon.wait_account(
+            "shop",
+            lambda s: s["state"] == "connected" and s["worker"]["pid"] != worker,
+            "another worker",
+        )
+        await in_state(system, entry["id"], "uncertain", ident)
+        await carol.send_receipt(account, ident, "delivery", group=system.server.status_of(carol))
+        await in_state(system, entry["id"], "delivered", ident)
+        assert [one.text for one in carol.inbox] == ["closed"]
+
+
+async def in_state(system: System, entry: str, state: str, wa_id: str) -> None:
+    """Until an entry of the outbox is in a state, with this WhatsApp id."""
+    async with asyncio.timeout(30):
+        while True:
+            entries = (await system.daemon.call("outbox.list", account="shop"))["entries"]
+            if (state, wa_id) in [(e["state"], e["wa_id"]) for e in entries if e["id"] == entry]:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_no_way_leads_to_all_contacts(tmp_path: Path) -> None:
+    """Neither HTTP nor the replaced backend's route queues a message for status@broadcast."""
+    async with a_site(tmp_path) as system:
+        account = (await system.pair())["id"]
+        thread = f"{account}__{STATUS}"
+        for path, content in (
+            ("/api/operations/messages.send", {"account": "shop", "to": str(STATUS), "text": "x"}),
+            (f"{API}/send-message", {"accountId": account, "to": str(STATUS), "message": "x"}),
+            (f"{API}/send-message", {"accountId": account, "threadId": thread, "message": "x"}),
+        ):
+            reply = await post(system, path, content)
+            assert 400 <= reply.status < 500 or reply.status == 501, reply
+            assert "all contacts" in json.dumps(reply.document), reply
+        assert (await system.daemon.call("outbox.list", account="shop"))["entries"] == []
 
 
 # --- what is received --------------------------------------------------------------------------------
