@@ -42,6 +42,7 @@ from wad.audit.rows import Range
 from wad.audit.sqlite import undo
 from wad.audit.sqlite.repair import repair, revert
 from wad.audit.sqlite.rules import right_chat, right_status, right_thread
+from wad.core.addresses import Addresses
 from wad.core.change import PutMark, PutMessage
 from wad.core.errors import BadInput, Conflict
 from wad.core.event import Event, ReceiptMark
@@ -270,7 +271,7 @@ async def test_a_summary_is_derived_again(tmp_path: Path) -> None:
 async def test_rows_of_the_store_need_no_repair(events: list[tuple[Event, int]]) -> None:
     """Whatever was recorded, in any order: edits, receipts, LIDs, placeholders."""
     with tempfile.TemporaryDirectory() as directory:
-        changes = [plan(ACC, event, {}, seen) for event, seen in events]
+        changes = [plan(ACC, event, Addresses(), seen) for event, seen in events]
         file = await filled(Path(directory), *changes, ALIAS)
         report = repair(file, Range(), NOW, None)
         assert (report.verdict, report.left) == (RepairVerdict.CLEAN, 0), report
@@ -284,7 +285,7 @@ async def test_a_repair_is_reverted(tmp_path: Path) -> None:
     copy_message(file, first, "zz-lid", thread=f"{ACC}__{LID}", chat=LID, sender=LID, wa_id="OTHER")
     change_rows(file, "UPDATE messages SET at_ms = '1769000000000' WHERE chat = ?", str(BOB))
     change_rows(file, "UPDATE messages SET status = 'read' WHERE from_me")
-    change_rows(file, "INSERT INTO aliases VALUES (?,?,?)", ACC, LID, PN)
+    change_rows(file, "INSERT INTO aliases (account, lid, pn) VALUES (?,?,?)", ACC, LID, PN)
     change_rows(
         file, "INSERT INTO threads (id, account, chat) VALUES (?,?,?)", f"{ACC}__{LID}", ACC, LID
     )
@@ -310,7 +311,9 @@ async def test_later_changes_survive_the_undo(tmp_path: Path) -> None:
 async def test_a_restored_row_is_found(tmp_path: Path) -> None:
     """By its id and by its WhatsApp id, however many messages arrived meanwhile."""
     file = await filled(tmp_path, arrival(1, ANN_LID), arrival(1))
-    change_rows(file, "INSERT INTO aliases VALUES (?,?,?)", ACC, str(ANN_LID), str(ANN))
+    change_rows(
+        file, "INSERT INTO aliases (account, lid, pn) VALUES (?,?,?)", ACC, str(ANN_LID), str(ANN)
+    )
     before = set(ids(file))
     repaired(file)
     (gone,) = before - set(ids(file))
@@ -328,7 +331,9 @@ async def test_a_restored_row_is_found(tmp_path: Path) -> None:
 async def test_a_restored_row_replaces_a_later_one(tmp_path: Path) -> None:
     """The message was received again while its row was away: it is stored once."""
     file = await filled(tmp_path, arrival(1, ANN_LID), arrival(1))
-    change_rows(file, "INSERT INTO aliases VALUES (?,?,?)", ACC, str(ANN_LID), str(ANN))
+    change_rows(
+        file, "INSERT INTO aliases (account, lid, pn) VALUES (?,?,?)", ACC, str(ANN_LID), str(ANN)
+    )
     before = set(ids(file))
     repaired(file)
     (gone,) = before - set(ids(file))

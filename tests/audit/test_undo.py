@@ -25,6 +25,7 @@ from tests.contracts.world import (
 from wad.audit.rows import Range
 from wad.audit.sqlite import undo
 from wad.audit.sqlite.repair import repair, revert
+from wad.core.addresses import Addresses
 from wad.core.change import Change, PutMark
 from wad.core.event import Event, ReceiptMark
 from wad.core.plan import plan
@@ -50,7 +51,9 @@ def repaired(file: Path) -> None:
 
 def learn_number(file: Path) -> None:
     """Add an alias as another program does it: nothing is merged."""
-    change_rows(file, "INSERT OR IGNORE INTO aliases VALUES (?,?,?)", ACC, LID, PN)
+    change_rows(
+        file, "INSERT OR IGNORE INTO aliases (account, lid, pn) VALUES (?,?,?)", ACC, LID, PN
+    )
 
 
 def move_to_a_wrong_thread(file: Path) -> None:
@@ -88,7 +91,7 @@ async def test_an_undo_restores_every_table(
     """Whatever was stored and whatever was damaged: row for row, with summaries that fit the messages."""
     with tempfile.TemporaryDirectory() as directory:
         file = await filled(
-            Path(directory), *(plan(ACC, event, {}, seen) for event, seen in events)
+            Path(directory), *(plan(ACC, event, Addresses(), seen) for event, seen in events)
         )
         for damage in damages:
             damage(file)

@@ -22,6 +22,7 @@ from tests.bench.measure import Figure, measure
 from tests.support.daemons import Daemon, a_daemon
 from tests.support.real_world import STEADY, a_real_world
 from tests.whatsapp import Account, Peer, WhatsApp
+from wad.core.addresses import Addresses
 from wad.core.change import Change
 from wad.core.connection import State
 from wad.core.event import Content, MessageKind, MessageReceived
@@ -161,7 +162,7 @@ def _changes(first: int, count: int) -> list[Change]:
             content=Content(MessageKind.TEXT, f"message {number}, as long as they usually are"),
             push_name="Somebody",
         )
-        found += plan(_ACCOUNT, event, {}, seen=event.at_ms * 1000)
+        found += plan(_ACCOUNT, event, Addresses(), seen=event.at_ms * 1000)
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 
 from tests.contracts.world import (
@@ -15,6 +17,7 @@ from tests.contracts.world import (
     NOON,
     OTHER,
     OneStore,
+    amending,
     amendment,
     arrival,
     edit,
@@ -25,11 +28,13 @@ from tests.contracts.world import (
     text,
     wa_id,
 )
-from wad.core.change import Change, PutAlias, PutChat
+from wad.core.addresses import Addresses
+from wad.core.change import Change, PutAlias, PutChat, PutNumber
 from wad.core.content import Quote
 from wad.core.event import Content, MessageKind
-from wad.core.jid import ThreadId
-from wad.store.port import Store
+from wad.core.jid import Jid, ThreadId
+from wad.core.outgoing import OwnReaction, target_of
+from wad.store.port import Recipient, Store
 
 ALIAS = PutAlias(str(ANN_LID), str(ANN))
 GROUP_THREAD = str(ThreadId.make(ACC, GROUP))
@@ -97,7 +102,7 @@ class AliasContract(OneStore):
         await store.record(ACC, arrival(1, ANN_LID))
         await store.record(ACC, [ALIAS])
         done = await store.record(
-            ACC, [*arrival(1, ANN_LID), *arrival(1, ANN_LID, aliases={str(ANN_LID): str(ANN)})]
+            ACC, [*arrival(1, ANN_LID), *arrival(1, ANN_LID, aliases=Addresses([ALIAS]))]
         )
         assert (done.new, done.known) == ((), 2)
         assert (await one_message(store)).thread == ANN_THREAD
@@ -110,10 +115,12 @@ class AliasContract(OneStore):
     async def test_the_latest_alias_wins(self, store: Store) -> None:
         """Every alias of an account, none of another's."""
         lid, other = str(ANN_LID), "444@lid"
-        await store.record(ACC, [PutAlias(lid, str(BOB)), PutAlias(lid, str(ANN))])
-        await store.record(ACC, [PutAlias(other, str(BOB))])
-        assert await store.aliases(ACC) == {lid: str(ANN), other: str(BOB)}
-        assert await store.aliases(OTHER) == {}
+        old, new = PutAlias(lid, str(BOB), NOON), PutAlias(lid, str(ANN), NOON + 1)
+        next_owner = PutAlias(other, str(BOB), NOON + 2)
+        await store.record(ACC, [old, new, old])
+        await store.record(ACC, [next_owner, old])
+        assert await store.aliases(ACC) == [new, next_owner]
+        assert await store.aliases(OTHER) == []
 
     async def test_an_alias_merges_the_lids_thread_into_the_numbers(self, store: Store) -> None:
         """Messages, counts, last message and name are those of both; documents keep their ids."""
@@ -228,3 +235,114 @@ class AliasContract(OneStore):
         await store.record(ACC, [*arrival(1), *holder, attached, ALIAS])
         assert [r.text for r in (await one_message(store)).reactions] == ["+"]
         assert (await one_thread(store)).messages == 1
+
+
+NEW = Jid.parse("40700000003@s.whatsapp.net")
+NEW_THREAD = str(ThreadId.make(ACC, NEW))
+EVE_LID = Jid.parse("444555666@lid")
+
+
+def dated(lid: Jid, pn: Jid, at_s: int) -> PutAlias:
+    """An alias that was reported this number of seconds after noon."""
+    return PutAlias(str(lid), str(pn), NOON + at_s * 1000)
+
+
+class NumberContract(OneStore):
+    """A person has one number at a time, and a number one person."""
+
+    @pytest.mark.parametrize("order", list(permutations(range(3))))
+    async def test_a_changed_number_moves_everything(
+        self, store: Store, order: tuple[int, ...]
+    ) -> None:
+        """In any order of the reports; an edit with the new number is applied to a message of before."""
+        reports = [dated(ANN_LID, ANN, 1), dated(ANN_LID, NEW, 9), dated(ANN_LID, ANN, 3)]
+        before = [*arrival(1, ANN), *arrival(2, GROUP, sender=ANN)]
+        edits: list[Change] = [
+            edit(1, "new", by=NEW, thread=NEW_THREAD),
+            edit(2, "new", by=NEW, thread=GROUP_THREAD),
+        ]
+        await store.record(ACC, [*before, *edits, *(reports[n] for n in order)])
+        await store.record(ACC, [*arrival(3, NEW), *arrival(4, ANN)])
+        found = await store.threads(ACC, limit=9)
+        assert {thread.id for thread in found} == {NEW_THREAD, GROUP_THREAD}
+        here = await store.messages(NEW_THREAD, limit=9)
+        assert [(m.content.text, m.sender, m.chat) for m in here] == [
+            (text, str(NEW), str(NEW)) for text in ("text 4", "text 3", "new")
+        ]
+        in_group = await one_message(store, GROUP_THREAD)
+        assert (in_group.content.text, in_group.sender) == ("new", str(NEW))
+        assert await store.messages(ANN_THREAD, limit=9) == here
+
+    async def test_what_is_queued_follows_the_person(self, store: Store) -> None:
+        """The number may be somebody else's by the time it is sent."""
+        await store.record(ACC, [dated(ANN_LID, ANN, 1), *arrival(1, ANN)])
+        target = target_of(await one_message(store))
+        await store.enqueue(queued())
+        await store.enqueue(amending(OwnReaction(target, "+")))
+        await store.record(ACC, [dated(ANN_LID, NEW, 2)])
+        found = await store.entries(ACC)
+        assert {(e.to, e.thread, e.asked) for e in found} == {(str(NEW), NEW_THREAD, str(ANN))}
+        (content,) = [e.content for e in found if isinstance(e.content, OwnReaction)]
+        assert content.target.chat == str(NEW)
+        here = await store.messages(NEW_THREAD, limit=9)
+        assert {m.client_id for m in here} == {"k1", ""}
+
+    async def test_the_next_owner_is_another_person(self, store: Store) -> None:
+        """What was written before moves to the former owner's LID, and on to the next number."""
+        before = [*arrival(1, ANN), *arrival(2, GROUP, sender=ANN)]
+        await store.record(ACC, [dated(ANN_LID, ANN, 1), *before])
+        await store.record(ACC, [dated(EVE_LID, ANN, 5), *arrival(3, ANN)])
+        assert (await one_message(store)).content.text == "text 3"
+        assert (await one_message(store, ANN_LID_THREAD)).content.text == "text 1"
+        assert (await one_message(store, GROUP_THREAD)).sender == str(ANN_LID)
+        await store.record(ACC, [dated(ANN_LID, ANN, 4)])  # it is late
+        assert (await one_message(store, ANN_LID_THREAD)).content.text == "text 1"
+        await store.record(ACC, [dated(ANN_LID, NEW, 7)])
+        assert (await one_message(store, NEW_THREAD)).content.text == "text 1"
+        assert (await one_message(store, GROUP_THREAD)).sender == str(NEW)
+        assert (await one_message(store)).content.text == "text 3"
+
+    @pytest.mark.parametrize("spelling_first", [True, False])
+    async def test_a_spelling_is_the_same_person(self, store: Store, spelling_first: bool) -> None:
+        """Two threads become one, and the id of the other leads to it."""
+        put = PutNumber(str(NEW), str(ANN_LID), NOON, asked=True)
+        changes: list[Change] = [*arrival(1, NEW, from_me=True), *arrival(2, ANN), ALIAS]
+        await store.record(ACC, [put, *changes] if spelling_first else [*changes, put])
+        assert [t.id for t in await store.threads(ACC, limit=9)] == [ANN_THREAD]
+        assert await store.thread(NEW_THREAD) == await one_thread(store)
+        assert await store.recipient(ACC, NEW) == Recipient(ANN, known=True)
+
+    async def test_whom_a_number_belongs_to(self, store: Store) -> None:
+        """Known are LIDs, their numbers, groups, and who has written; not a number that somebody had before."""
+        assert await store.recipient(ACC, ANN) == Recipient(ANN, known=False)
+        await store.record(ACC, arrival(1, ANN, from_me=True))
+        assert await store.recipient(ACC, ANN) == Recipient(ANN, known=False)
+        assert await store.recipient(ACC, GROUP) == Recipient(GROUP, known=True)
+        assert await store.recipient(ACC, ANN_LID) == Recipient(ANN_LID, known=True)
+        await store.record(ACC, [dated(ANN_LID, ANN, 1), *arrival(2, BOB)])
+        assert await store.recipient(ACC, ANN) == Recipient(ANN, known=True)
+        assert await store.recipient(ACC, ANN_LID) == Recipient(ANN, known=True)
+        assert await store.recipient(ACC, BOB) == Recipient(BOB, known=True)
+        await store.record(ACC, [dated(ANN_LID, NEW, 2)])
+        assert await store.recipient(ACC, ANN) == Recipient(ANN, known=False)
+
+    async def test_a_spelling_is_asked_for_again_after_a_change(self, store: Store) -> None:
+        """Another person may have it now."""
+        put = PutNumber("40700000004@s.whatsapp.net", str(ANN_LID), NOON, asked=True)
+        await store.record(ACC, [dated(ANN_LID, ANN, 1), put, dated(ANN_LID, NEW, 2)])
+        spelling = Jid.parse(put.number)
+        assert await store.recipient(ACC, spelling) == Recipient(spelling, known=False)
+
+    async def test_a_present_number_is_not_another_spelling(self, store: Store) -> None:
+        """A report about another person does not take it away."""
+        await store.record(ACC, [dated(ANN_LID, ANN, 1), *arrival(1, ANN)])
+        await store.record(ACC, [PutNumber(str(ANN), str(EVE_LID), NOON, asked=True)])
+        assert (await one_message(store)).chat == str(ANN)
+
+    async def test_an_entry_of_another_program_is_for_the_person(self, store: Store) -> None:
+        """It names the number in the spelling that was asked for."""
+        await store.record(ACC, [PutNumber(str(NEW), str(ANN), NOON, asked=True)])
+        entry = (await store.enqueue(queued(to=NEW))).entry
+        stored = await store.entry(entry.id)
+        assert stored is not None
+        assert (stored.to, stored.asked) == (str(ANN), str(NEW))

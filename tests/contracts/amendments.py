@@ -31,6 +31,7 @@ from tests.contracts.world import (
     vote,
     wa_id,
 )
+from wad.core.addresses import Addresses
 from wad.core.change import Change, PutAlias
 from wad.core.content import PLACEHOLDERS
 from wad.core.event import Content, MessageKind, MessageReceived
@@ -134,7 +135,7 @@ class AmendmentContract(OneStore):
         """Ann and Bob wrote messages with one id in a group: each gets what names its author, by any address."""
         alias: list[Change] = [PutAlias(str(ANN_LID), str(ANN))]
         same = [
-            plan(ACC, MessageReceived(wa_id(1), GROUP, who, NOON, text(str(who))), {}, 1)
+            plan(ACC, MessageReceived(wa_id(1), GROUP, who, NOON, text(str(who))), Addresses(), 1)
             for who in (ANN_LID, BOB)
         ]
         named = [
@@ -253,7 +254,7 @@ class AmendmentContract(OneStore):
         """For example the header of an album, which could not be decrypted at first."""
         header = MessageReceived(wa_id(2), ANN, ANN, NOON, Content(MessageKind.NOTICE))
         holder = arrival(2, content=Content(MessageKind.UNDECRYPTABLE))
-        found = plan(ACC, header, {})
+        found = plan(ACC, header, Addresses())
         await store.record(ACC, arrival(1))
         for changes in (holder, found) if placeholder_first else (found, holder):
             await store.record(ACC, changes)

@@ -30,6 +30,7 @@ from tests.contracts.world import (
     sending,
     wa_id,
 )
+from wad.core.addresses import Addresses
 from wad.core.change import Change, PutAlias
 from wad.core.content import AMENDING, Content, MessageKind, Vote
 from wad.core.event import (
@@ -175,11 +176,13 @@ def _nameless(message: Message) -> Message:
 
 async def _record(store: Store, events: Sequence[tuple[Event, int]], *, knowing: bool) -> None:
     """Record as inbound does, with the aliases known so far; or with those known from the beginning."""
-    aliases: dict[str, str] = {}
+    addresses = Addresses()
     for event, seen in events:
-        changes: list[Change] = plan(ACC, event, aliases, seen)
+        changes: list[Change] = plan(ACC, event, addresses, seen)
         if knowing:
-            aliases |= {c.lid: c.pn for c in changes if isinstance(c, PutAlias)}
+            for change in changes:
+                if isinstance(change, PutAlias):
+                    addresses.put(change)
         await store.record(ACC, changes)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.contracts.aliases import AliasContract
+from tests.contracts.aliases import AliasContract, NumberContract
 from tests.contracts.amendments import AmendmentContract
 from tests.contracts.chats import ChatContract
 from tests.contracts.history import HistoryContract
@@ -42,6 +42,7 @@ from tests.contracts.world import (
     text,
     wa_id,
 )
+from wad.core.addresses import Addresses
 from wad.core.change import PutAlias, PutMessage
 from wad.core.content import Call, CallOutcome, Contact, LinkPreview, Location, Poll, Quote
 from wad.core.errors import Conflict, Fenced, NotFound
@@ -60,6 +61,7 @@ class StoreContract(
     OwnAmendmentContract,
     HistoryContract,
     AliasContract,
+    NumberContract,
     QueueContract,
 ):
     """The suite.  Every test gets an empty store."""
@@ -113,7 +115,7 @@ class StoreContract(
         await store.record(ACC, arrival(0))
         for at_ms in times:
             event = MessageReceived(wa_id(1), ANN, ANN, at_ms, Content(MessageKind.TEXT, "again"))
-            await store.record(ACC, plan(ACC, event, {}))
+            await store.record(ACC, plan(ACC, event, Addresses()))
         found = await store.messages(ANN_THREAD, limit=10)
         assert [message.at_ms for message in found] == [NOON + 1000, NOON]
         thread = await one_thread(store)

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from wad.core.addresses import Addresses
 from wad.core.change import Change, PutAmendment, PutMark
 from wad.core.content import Vote
 from wad.core.event import Content, MessageKind, MessageReceived, ReceiptMark
-from wad.core.identity import Aliases
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Claim, Claimed, Entry, Sent, entry_id
@@ -51,7 +51,7 @@ def arrival(
     at_ms: int = 0,
     content: Content | None = None,
     push_name: str = "",
-    aliases: Aliases | None = None,
+    aliases: Addresses | None = None,
     seen: int = 0,
 ) -> list[Change]:
     """The changes of one message, as `plan` creates them: number `number` of its chat, `number` seconds after noon."""
@@ -64,7 +64,7 @@ def arrival(
         from_me=from_me,
         push_name=push_name,
     )
-    return plan(account, event, aliases or {}, seen)
+    return plan(account, event, aliases or Addresses(), seen)
 
 
 def wa_id(number: int) -> str:

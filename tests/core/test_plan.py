@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.test_event import EVENTS, MESSAGES, RECEIPTS
+from wad.core.addresses import Addresses
 from wad.core.change import PutAlias, PutAmendment, PutChat, PutMark, PutMessage
 from wad.core.content import AMENDING
 from wad.core.event import (
@@ -26,7 +27,7 @@ from wad.core.event import (
     ReceiptMark,
     ReceiptReceived,
 )
-from wad.core.identity import canonical, document_id, fingerprint, stable_key
+from wad.core.identity import document_id, fingerprint, stable_key
 from wad.core.jid import Jid, JidKind, ThreadId
 from wad.core.message import Message, MessageStatus
 from wad.core.plan import plan
@@ -37,7 +38,8 @@ ANN_LID = Jid.parse("111222@lid")
 ME = Jid.parse("40700000009@s.whatsapp.net")
 ME_LID = Jid.parse("999@lid")
 GROUP = Jid.parse("123-456@g.us")
-ALIASES = {str(ANN_LID): str(ANN)}
+ALIASES = Addresses([PutAlias(str(ANN_LID), str(ANN))])
+NONE = Addresses()
 NOON = 1_769_000_000_000
 
 
@@ -56,15 +58,17 @@ def received(
     return MessageReceived(wa_id, chat, sender, NOON, content, from_me, chat_alt, sender_alt)
 
 
-def put(event: Event, aliases: dict[str, str] | None = None) -> Message:
+def put(event: Event, aliases: Addresses | None = None) -> Message:
     """The only message that an event puts."""
-    (found,) = [c.message for c in plan(ACC, event, aliases or {}) if isinstance(c, PutMessage)]
+    (found,) = [
+        c.message for c in plan(ACC, event, aliases or Addresses()) if isinstance(c, PutMessage)
+    ]
     return found
 
 
 def aliases_of(event: Event) -> list[PutAlias]:
     """The aliases that an event contains."""
-    return [change for change in plan(ACC, event, {}) if isinstance(change, PutAlias)]
+    return [change for change in plan(ACC, event, Addresses()) if isinstance(change, PutAlias)]
 
 
 # --- the reference's formulas -----------------------------------------------------------------------
@@ -118,26 +122,26 @@ def test_blanks_do_not_count_in_the_fingerprint(text: str) -> None:
 @pytest.mark.parametrize(
     ("jid", "alt", "aliases", "expected"),
     [
-        (ANN, None, {}, ANN),
-        (ANN, ANN_LID, {}, ANN),
-        (ANN_LID, ANN, {}, ANN),
+        (ANN, None, NONE, ANN),
+        (ANN, ANN_LID, NONE, ANN),
+        (ANN_LID, ANN, NONE, ANN),
         (ANN_LID, None, ALIASES, ANN),
-        (ANN_LID, None, {}, ANN_LID),
+        (ANN_LID, None, NONE, ANN_LID),
         (GROUP, None, ALIASES, GROUP),
-        (Jid.parse("111222:4@lid"), Jid.parse("40700000001:4@s.whatsapp.net"), {}, ANN),
+        (Jid.parse("111222:4@lid"), Jid.parse("40700000001:4@s.whatsapp.net"), NONE, ANN),
         (Jid.parse("111222:4@lid"), None, ALIASES, ANN),
         (ANN_LID, ME, ALIASES, ME),
-        (Jid.parse("40700000001:99@hosted"), None, {}, ANN),
+        (Jid.parse("40700000001:99@hosted"), None, NONE, ANN),
         (Jid.parse("111222:99@hosted.lid"), None, ALIASES, ANN),
-        (Jid.parse("111222:99@hosted.lid"), None, {}, ANN_LID),
-        (Jid.parse("111222:99@hosted.lid"), Jid.parse("40700000001:99@hosted"), {}, ANN),
+        (Jid.parse("111222:99@hosted.lid"), None, NONE, ANN_LID),
+        (Jid.parse("111222:99@hosted.lid"), Jid.parse("40700000001:99@hosted"), NONE, ANN),
     ],
 )
 def test_a_person_is_named_by_number_where_it_is_known(
-    jid: Jid, alt: Jid | None, aliases: dict[str, str], expected: Jid
+    jid: Jid, alt: Jid | None, aliases: Addresses, expected: Jid
 ) -> None:
     """From the event itself, else from before, else by hidden id; never by device, be it in the cloud."""
-    assert canonical(jid, alt, aliases) == expected
+    assert aliases.canonical(jid, alt, 1) == expected
 
 
 @pytest.mark.parametrize(
@@ -213,9 +217,9 @@ def test_our_own_receipts_say_what_was_read() -> None:
     """The whole chat up to that time; a delivery receipt of our phone changes nothing."""
     thread = str(ThreadId.make(ACC, ANN))
     event = ReceiptReceived(("A",), ANN, ME, ReceiptMark.READ, NOON, from_me=True)
-    assert plan(ACC, event, {}) == [PutChat(thread, str(ANN), read_ms=NOON)]
+    assert plan(ACC, event, Addresses()) == [PutChat(thread, str(ANN), read_ms=NOON)]
     event = ReceiptReceived(("A",), ANN, ME, ReceiptMark.DELIVERED, NOON, from_me=True)
-    assert plan(ACC, event, {}) == []
+    assert plan(ACC, event, Addresses()) == []
 
 
 # --- amendments, chats, history ---------------------------------------------------------------------
@@ -237,7 +241,7 @@ def test_a_pin_is_not_dated_in_the_future(kind: MessageKind) -> None:
 
     def at_ms(told_ms: int) -> int:
         content = Content(kind, target="T", told_ms=told_ms)
-        (change,) = plan(ACC, MessageReceived("ID", ANN, ANN, NOON, content), {})
+        (change,) = plan(ACC, MessageReceived("ID", ANN, ANN, NOON, content), Addresses())
         assert isinstance(change, PutAmendment)
         return change.at_ms
 
@@ -252,7 +256,7 @@ def test_a_notice_changes_no_message() -> None:
     content = Content(MessageKind.NOTICE, target="T", detail="a sealed change", told_ms=7)
     thread = str(ThreadId.make(ACC, ANN))
     expected = PutAmendment(thread, "ID", "ID", str(ANN), False, NOON, Content(MessageKind.NOTICE))
-    assert plan(ACC, MessageReceived("ID", ANN, ANN, NOON, content), {}) == [expected]
+    assert plan(ACC, MessageReceived("ID", ANN, ANN, NOON, content), Addresses()) == [expected]
 
 
 def test_our_own_amendment_has_no_author() -> None:
@@ -262,7 +266,7 @@ def test_our_own_amendment_has_no_author() -> None:
         MessageReceived("OWN", ANN, sender, NOON, content, from_me=True)
         for sender in (None, ME, ME_LID)
     ]
-    assert len({repr(plan(ACC, event, {})) for event in copies}) == 1
+    assert len({repr(plan(ACC, event, Addresses())) for event in copies}) == 1
 
 
 def test_an_amendment_without_a_target_is_kept_as_a_message() -> None:
@@ -275,7 +279,7 @@ def test_history_is_planned_part_by_part() -> None:
     event = HistoryReceived(
         (AliasReceived(ANN_LID, ANN), received(ANN_LID, ANN_LID), ChatReceived(ANN_LID, name="Ann"))
     )
-    alias, put_message, chat = plan(ACC, event, {}, seen=1000)
+    alias, put_message, chat = plan(ACC, event, Addresses(), seen=1000)
     assert alias == PutAlias(str(ANN_LID), str(ANN))
     assert isinstance(put_message, PutMessage)
     assert put_message.message.thread == str(ThreadId.make(ACC, ANN))
@@ -296,9 +300,9 @@ def test_our_own_message_may_name_no_sender() -> None:
 @given(EVENTS)
 def test_plan_is_total_and_repeatable(event: Event) -> None:
     """Any event gives changes, the same ones each time, and does not touch the aliases."""
-    aliases = dict(ALIASES)
+    aliases = ALIASES.copy()
     assert plan(ACC, event, aliases) == plan(ACC, event, aliases)
-    assert aliases == ALIASES
+    assert vars(aliases) == vars(ALIASES)
 
 
 @given(MESSAGES)
@@ -307,7 +311,7 @@ def test_a_message_is_put_once(event: MessageReceived) -> None:
 
     A notice is put without its content, as an amendment of itself.
     """
-    *before, last = plan(ACC, event, {})
+    *before, last = plan(ACC, event, Addresses())
     assert all(isinstance(change, PutAlias) for change in before)
     if event.content.kind in AMENDING and event.content.target:
         assert isinstance(last, PutAmendment)
@@ -336,7 +340,7 @@ def test_an_alias_joins_a_number_and_a_hidden_id(event: MessageReceived) -> None
 @given(RECEIPTS)
 def test_a_receipt_creates_no_message(event: ReceiptReceived) -> None:
     """The reference made documents without text of them."""
-    changes = [c for c in plan(ACC, event, {}) if not isinstance(c, PutAlias)]
+    changes = [c for c in plan(ACC, event, Addresses()) if not isinstance(c, PutAlias)]
     if event.from_me:
         assert all(isinstance(change, PutChat) for change in changes)
     else:
@@ -345,8 +349,8 @@ def test_a_receipt_creates_no_message(event: ReceiptReceived) -> None:
 
 
 _PLANNER = """
-from tests.core.test_plan import ANN, ANN_LID, ME, ME_LID, ACC, plan, received
-print(plan(ACC, received(ANN_LID, ME, from_me=True, chat_alt=ANN, sender_alt=ME_LID), {}))
+from tests.core.test_plan import ANN, ANN_LID, ME, ME_LID, ACC, NONE, plan, received
+print(plan(ACC, received(ANN_LID, ME, from_me=True, chat_alt=ANN, sender_alt=ME_LID), NONE))
 """
 
 

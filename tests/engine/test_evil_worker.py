@@ -30,6 +30,7 @@ from wad.engine.port import (
     Confinement,
     EngineOptions,
     FileDamaged,
+    FoundNumber,
     Identity,
     LibraryLoaded,
     Report,
@@ -244,21 +245,42 @@ async def test_an_invalid_answer_about_a_file(tmp_path: Path, answer: Any) -> No
         assert "invalid frame" in await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN)
 
 
-@pytest.mark.parametrize("answer", [None, ["15550000002"], {"15550000002": 1}, {"1": "x"}])
-async def test_an_invalid_answer_about_phone_numbers(tmp_path: Path, answer: Any) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        True,
+        {"15550000002": True},
+        ["1@lid"],
+        ["", ""],
+        ["1@lid", 2],
+        ["not an address", ""],
+        ["120363@g.us", ""],
+        ["1@s.whatsapp.net", "1@lid"],
+        ["", "1@lid"],
+    ],
+)
+async def test_an_invalid_answer_about_a_phone_number(tmp_path: Path, answer: Any) -> None:
     """It is an error, and the worker is replaced."""
     async with a_worker(tmp_path, ANSWERS, framed([1, 1, None, answer])) as worker:
         with pytest.raises(EngineFailure, match="invalid frame"):
-            await asyncio.wait_for(worker.on_whatsapp(["15550000002"]), WITHIN)
+            await asyncio.wait_for(worker.find_number("15550000002"), WITHIN)
         await asyncio.wait_for(asyncio.shield(worker.ended), WITHIN)
 
 
-async def test_only_requests_are_answered(tmp_path: Path) -> None:
-    """Numbers that were not in the request are left out."""
-    answer = {"15550000002": True, "15550000003": True}
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (None, None),
+        (["9:3@lid", ""], FoundNumber(Jid("9", "lid"), None)),
+        (["", "1@c.us"], FoundNumber(None, Jid("1", "s.whatsapp.net"))),
+    ],
+)
+async def test_the_answer_about_a_phone_number(
+    tmp_path: Path, answer: Any, found: FoundNumber | None
+) -> None:
+    """Not there, or its addresses without a device."""
     async with a_worker(tmp_path, ANSWERS, framed([1, 1, None, answer])) as worker:
-        found = await asyncio.wait_for(worker.on_whatsapp(["15550000002"]), WITHIN)
-    assert found == {"15550000002": True}
+        assert await asyncio.wait_for(worker.find_number("15550000002"), WITHIN) == found
 
 
 @pytest.mark.parametrize("code", ["fenced", "instance_passive", "timed_out", "denied", "x"])
@@ -267,7 +289,7 @@ async def test_an_error_that_is_not_a_workers_to_raise(tmp_path: Path, code: str
     frames = framed([1, 1, {"code": code, "message": "no"}, None])
     async with a_worker(tmp_path, ANSWERS, frames) as worker:
         with pytest.raises(WadError) as raised:
-            await asyncio.wait_for(worker.on_whatsapp(["15550000002"]), WITHIN)
+            await asyncio.wait_for(worker.find_number("15550000002"), WITHIN)
     assert type(raised.value) is EngineFailure
 
 

@@ -42,11 +42,12 @@ from tests.firestore.stores import MESSAGES, Console, a_store, leading
 from tests.firestore.test_fields import of_a_function
 from tests.support.waiting import until
 from wad.core.auto_reply import AutoReply
-from wad.core.change import PutAlias, PutChat
+from wad.core.change import PutAlias, PutChat, PutNumber
 from wad.core.errors import Conflict, Fenced, Unavailable
 from wad.core.event import ReceiptMark
 from wad.core.history import BackfillResult
 from wad.core.identity import stable_key
+from wad.core.jid import Jid
 from wad.core.outbox import Claim, Claimed, Refused, Retry, Sent
 from wad.core.outgoing import OwnReaction, Target
 from wad.store.firestore.client.access import FirestoreAccess
@@ -616,6 +617,37 @@ async def test_the_next_holder_has_everything_of_the_last_one(
         # A receipt that came before its message is known there, too.
         await there.record(ACC, arrival(77, from_me=True))
         assert S.DELIVERED in {m.status for m in await there.messages(ANN_THREAD, limit=1)}
+
+
+async def test_a_changed_number_is_known_on_the_next_machine(
+    access: FirestoreAccess, tmp_path: Path, console: Console
+) -> None:
+    """With the former number, another spelling and the number's next owner; nothing is pushed again."""
+    new, other = Jid.parse("40700000003@s.whatsapp.net"), Jid.parse("40700000004@s.whatsapp.net")
+    async with AsyncExitStack() as stack:
+        here = await stack.enter_async_context(leading(access, tmp_path, "here"))
+        await here.record(ACC, [PutAlias(str(ANN_LID), str(ANN), NOON), *arrival(1)])
+        await here.wait_pushed()
+        await here.record(ACC, [PutAlias(str(ANN_LID), str(new), NOON + 1), *arrival(2, new)])
+        await here.record(ACC, [PutNumber(str(other), str(ANN_LID), NOON + 2, asked=True)])
+        await here.wait_pushed()
+        old = await console.there(f"threads/{ANN_THREAD}")
+        assert old["redirectTo"].endswith(str(new))
+        there = await stack.enter_async_context(leading(access, tmp_path, "there", EPOCH + 1))
+        await there.wait_pushed()
+        assert await contents(there) == await contents(here)
+        for jid in (ANN, new, other, ANN_LID):
+            assert await there.recipient(ACC, jid) == await here.recipient(ACC, jid)
+        next_owner = PutAlias("999@lid", str(ANN), NOON + 3)
+        await there.record(ACC, [next_owner, *arrival(3)])
+        await there.wait_pushed()
+        old = await console.there(f"threads/{ANN_THREAD}")
+        assert (old["redirectTo"], old["lastMessageText"]) == (None, "text 3")
+        aliases = {
+            one["rawJid"]: one["canonicalJid"]
+            for one in (await console.all("jid_aliases")).values()
+        }
+        assert aliases == {"999@lid": str(ANN), str(ANN_LID): str(new), str(other): str(new)}
 
 
 @pytest.mark.parametrize("ours", [None, "x", {}, {"told": 1}])

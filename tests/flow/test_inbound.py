@@ -14,6 +14,7 @@ import pytest
 from tests.support.small_world import a_world, no_gap
 from tests.support.waiting import TIMEOUT, until
 from wad.api.views.problems import problems_of
+from wad.core.addresses import Addresses
 from wad.core.change import PutMessage
 from wad.core.errors import BadInput, Damaged, StateUnwritable, Unavailable
 from wad.core.event import (
@@ -406,7 +407,7 @@ async def test_a_row_that_cannot_be_planned_is_skipped(
 ) -> None:
     """Whatever is wrong with wad's own rules."""
 
-    def failing(account: str, event: Event, aliases: dict[str, str], seen: int) -> object:
+    def failing(account: str, event: Event, aliases: Addresses, seen: int) -> object:
         if isinstance(event, MessageReceived) and event.id == "ID2":
             raise KeyError("a fault of ours")
         return plan(account, event, aliases, seen)

@@ -16,6 +16,7 @@ from wad.api.context import Context
 from wad.api.legacy.accounts import readable_account
 from wad.api.operations.messages import ListThreads, Messages, messages, threads
 from wad.api.views.account import account_views
+from wad.core.addresses import Addresses
 from wad.core.content import Content, MessageKind
 from wad.core.errors import Conflict, UnknownAccount
 from wad.core.event import MessageReceived
@@ -53,7 +54,7 @@ async def test_its_messages_are_read_on_every_machine(tmp_path: Path, known: Fak
     async with machine(tmp_path, known, "b") as b:
         ident, bob = "acc-15550000001", Jid.parse("15550000002@s.whatsapp.net")
         arrived = MessageReceived("A1", bob, bob, 1000, Content(MessageKind.TEXT, "hi"))
-        await b.store.record(ident, plan(ident, arrived, {}, 1))
+        await b.store.record(ident, plan(ident, arrived, Addresses(), 1))
         status = AccountStatus(
             account=ident,
             name="shop",

@@ -182,7 +182,7 @@ async def test_queries_that_hang_block_nothing(tmp_path: Path) -> None:
         pid, worker = line.pid, line.wad.worker
         assert isinstance(worker, NeonizeWorker)
         line.whatsapp.answers_queries = False
-        calls = [asyncio.create_task(worker.on_whatsapp([line.bob.pn.user])) for _ in range(6)]
+        calls = [asyncio.create_task(worker.find_number(line.bob.pn.user)) for _ in range(6)]
         ident = await line.bob.send_text(line.whatsapp, "hello")
         await line.stored([ident])
         assert await worker._call("probe", timeout=5) is True

@@ -30,6 +30,7 @@ from wad.core.errors import EngineFailure, WadError
 from wad.core.jid import Jid
 from wad.core.outbox import NotSent
 from wad.core.outgoing import Attachment, AttachmentKind, Text
+from wad.engine.port import FoundNumber
 from wad.engine.process import Process
 
 pytestmark = pytest.mark.timeout(120)
@@ -176,9 +177,8 @@ async def test_calls_before_it_is_paired(tmp_path: Path) -> None:
         for content in (Text("hello"), file):
             result = await worker.send(to, content, b"s" * 32, 1)
             assert isinstance(result, NotSent), result
-        assert await worker.on_whatsapp([]) == {}
         with pytest.raises(EngineFailure):
-            await worker.on_whatsapp([line.bob.pn.user])
+            await worker.find_number(line.bob.pn.user)
         with pytest.raises(EngineFailure):
             await worker.log_out()
         assert line.pid == pid
@@ -192,11 +192,11 @@ async def test_calls_while_it_stops(tmp_path: Path) -> None:
         line = await world.line()
         worker = line.wad.worker
         assert worker is not None
-        calls = [asyncio.create_task(worker.on_whatsapp([line.bob.pn.user])) for _ in range(100)]
+        calls = [asyncio.create_task(worker.find_number(line.bob.pn.user)) for _ in range(100)]
         await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         await line.wad.stop()
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(isinstance(answer, dict | WadError) for answer in answers)
+        assert all(isinstance(answer, FoundNumber | WadError) for answer in answers)
         assert line.wad.status.state is State.STOPPED
         logins = line.whatsapp.logins
         await line.wad.start()

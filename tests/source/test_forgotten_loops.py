@@ -68,6 +68,8 @@ KNOWN = {
     ("wad/flow/leadership/leader.py", "Leader._either"): AWAITED,
     ("wad/flow/leadership/lease_writer.py", "LeaseWriter.write"): AWAITED,
     ("wad/flow/outbound/queue.py", "Outbound._end"): AWAITED,
+    ("wad/flow/outbound/numbers.py", "Numbers._ask"): AWAITED,
+    ("wad/flow/outbound/sender.py", "Sender._check_number"): AWAITED,
     ("wad/flow/outbound/sender.py", "Sender._start_send"): AWAITED,
     ("wad/flow/outbound/tidying.py", "files_needed"): BOUNDED,
     ("wad/state/spool.py", "Spool.raw_after"): BOUNDED,

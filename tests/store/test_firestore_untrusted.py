@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.firestore.values import Value, document_at, documents
 from wad.audit.firestore.decode import DocumentLocation, is_orphan_receipt, message_row, thread_row
 from wad.audit.firestore.rules import has_content, right_status, right_times
-from wad.core.change import PutAlias, PutAmendment, PutChat, PutMark, PutMessage
+from wad.core.change import PutAlias, PutAmendment, PutChat, PutMark, PutMessage, PutNumber
 from wad.core.content import Content, MessageKind
 from wad.core.errors import BadInput, InvalidData
 from wad.core.event import ReceiptMark
@@ -369,6 +369,19 @@ def test_an_alias_is_that_of_its_document() -> None:
     for path, changes in wrong:
         with pytest.raises(InvalidData):
             read_document(Snapshot(path, True, {**fields, **changes}))
+
+
+def test_another_number_is_that_of_its_document() -> None:
+    """It names its person; its time is possible."""
+    number = "15550000099@s.whatsapp.net"
+    path, ours = f"jid_aliases/{ACC}__{number}", {"person": "7@lid", "atMs": 8, "asked": True}
+    fields = {"accountId": ACC, "rawJid": number, "canonicalJid": CHAT, "wad": ours}
+    found = read_document(Snapshot(path, True, fields))
+    assert isinstance(found, DocumentFacts)
+    assert found.changes == (PutNumber(number, "7@lid", 8, asked=True),)
+    for wrong in ({"person": "1-2@g.us"}, {"person": number}, {"atMs": 1 << 62}, {"atMs": "8"}):
+        with pytest.raises(InvalidData):
+            read_document(Snapshot(path, True, {**fields, "wad": ours | wrong}))
 
 
 FACTS: Final[list[Fact]] = [

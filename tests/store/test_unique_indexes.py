@@ -67,6 +67,8 @@ def make_older(path: Path) -> None:
             "ALTER TABLE messages DROP COLUMN lid_chat; ALTER TABLE messages DROP COLUMN lid_sender;"
             "CREATE TABLE marks (account TEXT NOT NULL, wa_id TEXT NOT NULL, party TEXT NOT NULL, mark TEXT NOT NULL,"
             " at_ms INTEGER NOT NULL, PRIMARY KEY (account, wa_id, party, mark)) WITHOUT ROWID;"
+            "DROP TABLE numbers;"
+            "DROP INDEX aliases_by_number; ALTER TABLE aliases DROP COLUMN at_ms;"
             "CREATE TABLE keys_recent (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);"
             "CREATE TABLE keys_old (place INTEGER PRIMARY KEY, keys BLOB NOT NULL);"
             "INSERT INTO keys_recent VALUES (4294967296, randomblob(700));"
@@ -343,10 +345,12 @@ from wad.store.sqlite.schema import STEPS
 
 def step(db):
     db.execute("PRAGMA cache_size = 10")  # so that much of it is in the log already
-    STEPS[2](db)
+    unique_indexes(db)
     os.kill(os.getpid(), signal.SIGKILL)
 
-open_database(Path(sys.argv[1]), (*STEPS[:2], step))
+older = int(sys.argv[2])
+unique_indexes = STEPS[older]
+open_database(Path(sys.argv[1]), (*STEPS[:older], step))
 """
 
 
@@ -358,7 +362,7 @@ async def test_an_upgrade_that_was_killed_begins_anew(tmp_path: Path) -> None:
         before = await contents(store)
     make_older(path)
     copy_row(path, 7)
-    killed = subprocess.run([sys.executable, "-c", _KILLED, str(path)], check=False)
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(path), str(OLDER)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert os.path.getsize(f"{path}-wal") > 100_000
     assert run(path, "PRAGMA user_version") == [(OLDER,)]

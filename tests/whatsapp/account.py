@@ -46,7 +46,8 @@ class Account:
     `unheard` what arrived while it was silent.
 
     These make the server misbehave: `login_failure` refuses logins; `silent` leaves everything on a live connection
-    unanswered, `acks_messages` False the account's messages, `answers_queries` False its queries;
+    unanswered, `acks_messages` False the account's messages, `answers_queries` False its queries, `answers_numbers`
+    False the questions whether a number is on WhatsApp, which `number_error` answers with an error (429);
     `forgets_receipts` keeps receipted messages in the queue; `ack_delay` is the delay in seconds of the acknowledgement
     of a message, `ack_error` its error code (463: see docs/internals/whatsapp-protocol.md#sending).
     """
@@ -60,6 +61,8 @@ class Account:
         self.login_failure: Failure | None = None
         self.acks_messages = True
         self.answers_queries = True
+        self.answers_numbers = True
+        self.number_error: int | None = None
         self.forgets_receipts = False
         self.ack_delay = 0.0
         self.ack_error: int | None = None

@@ -6,6 +6,7 @@ See docs/internals/whatsapp-protocol.md#queries.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from tests.whatsapp import media
@@ -14,6 +15,15 @@ from tests.whatsapp.wire import SERVER, Jid, Node, node
 if TYPE_CHECKING:
     from tests.whatsapp.device import Device
     from tests.whatsapp.server import WhatsApp
+
+
+class NumberAnswer(StrEnum):
+    """How the server names a person whose number is asked for."""
+
+    BOTH = "both"  # since 2026-07
+    LID = "lid"
+    PN = "pn"  # before
+
 
 # With "5 or more" a new device makes 50 one-time keys, with none 812
 # (docs/internals/whatsapp-protocol.md#one-time-keys).
@@ -85,16 +95,11 @@ def _usync(server: WhatsApp, device: Device, iq: Node) -> list[Node]:
 
 def _usync_user(server: WhatsApp, user: Node, wants: set[str]) -> Node:
     """The data of one user.  A person that is not on this server has no LID and no devices."""
-    asked: tuple[bytes, ...] = ()
-    if "jid" in user.attrs:
-        jid = user.jid("jid")
-    else:  # <contact>+15550000002</contact>: the answer repeats it
-        asked = (user.content("contact"),)
-        jid = Jid(asked[0].decode().lstrip("+").partition("@")[0])
+    if "jid" not in user.attrs:
+        return _number(server, user.content("contact"))
+    jid = user.jid("jid")
     person, account = server.person(jid), server.account(jid)
     answers = []
-    if "contact" in wants:
-        answers.append(node("contact", *asked, type_="out" if person is None else "in"))
     if "devices" in wants and person is not None:
         linked = () if account is None else [_linked(number) for number in account.devices]
         answers.append(node("devices", node("device-list", node("device", id=0), *linked)))
@@ -106,6 +111,34 @@ def _usync_user(server: WhatsApp, user: Node, wants: set[str]) -> Node:
 def _linked(number: int) -> Node:
     """An entry of a device list; Baileys writes only to linked devices that have a key index."""
     return Node("device", {"id": str(number), "key-index": str(number)})
+
+
+def _number(server: WhatsApp, asked: bytes) -> Node:
+    """Whether a number is on WhatsApp; the answer repeats it, and names the person by their own addresses.
+
+    See docs/internals/whatsapp-protocol.md#numbers.
+    """
+    jid = Jid(asked.decode().lstrip("+").partition("@")[0])
+    server.asked_numbers.append(jid.user)
+    server.news.notify()
+    person = server.person(jid)
+    if person is None:
+        return node("user", node("contact", asked, type_="out"), jid=jid)
+    found = node("contact", asked, type_="in")
+    match server.number_answer:
+        case NumberAnswer.PN:
+            return node("user", found, jid=person.pn)
+        case NumberAnswer.LID:
+            return node("user", found, jid=person.lid)
+        case NumberAnswer.BOTH:
+            return node("user", found, jid=person.lid, pn_jid=person.pn)
+
+
+def is_number_check(iq: Node) -> bool:
+    """Whether a query asks if numbers are on WhatsApp."""
+    usync = iq.child("usync")
+    users = usync.child("list") if usync is not None else None
+    return users is not None and any(user.child("contact") for user in users.children)
 
 
 def _privacy(server: WhatsApp, device: Device, iq: Node) -> list[Node]:

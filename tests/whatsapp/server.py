@@ -25,6 +25,7 @@ from tests.whatsapp.newsletters import Newsletter
 from tests.whatsapp.noise import Authority
 from tests.whatsapp.peers import Peer
 from tests.whatsapp.people import Person
+from tests.whatsapp.queries import NumberAnswer
 from tests.whatsapp.wire import SERVER, STATUS, Jid, node
 
 log = logging.getLogger(__name__)
@@ -48,10 +49,13 @@ class WhatsApp:
         self.ledger = Ledger(self.news)
         self.media = MediaHost()
         self.clock: Callable[[], float] = time.time  # of every stanza
+        self.number_answer = NumberAnswer.BOTH
+        self.asked_numbers: list[str] = []
         self.groups: dict[Jid, Group] = {}
         self.accounts: list[Account] = []
         self.peers: list[Peer] = []
         self._people: dict[Jid, Person] = {}
+        self._spellings: dict[Jid, Person] = {}
         self._account_of: dict[Jid, Account] = {}
         self._connections: set[Connection] = set()
         self._seen: set[tuple[Account, str]] = set()
@@ -154,8 +158,18 @@ class WhatsApp:
         return pn, hidden
 
     def person(self, jid: Jid) -> Person | None:
-        """The person with this number or LID."""
-        return self._people.get(jid.bare())
+        """The person with this number, in any spelling, or LID."""
+        return self._people.get(jid.bare()) or self._spellings.get(jid.bare())
+
+    def add_spelling(self, number: str, person: Person) -> None:
+        """Let people write a person's number in another way, as they do in Brazil, Mexico and Argentina."""
+        self._spellings[Jid(number.removeprefix("+"))] = person
+
+    def change_number(self, person: Person, number: str) -> None:
+        """A person changes the number and stays the same person; the old number is free then."""
+        del self._people[person.pn]
+        person.pn = Jid(number.removeprefix("+"))
+        self._people[person.pn] = person
 
     def account(self, jid: Jid) -> Account | None:
         """The account with this number or LID."""

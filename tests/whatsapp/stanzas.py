@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.whatsapp import delivery, queries
 from tests.whatsapp.device import Device
-from tests.whatsapp.wire import Node, node
+from tests.whatsapp.wire import SERVER, Node, node
 
 if TYPE_CHECKING:
     from tests.whatsapp.server import WhatsApp
@@ -16,7 +16,13 @@ def handle(server: WhatsApp, device: Device, stanza: Node) -> None:
     """One stanza; answers to our queries are ignored."""
     match stanza.tag:
         case "iq" if stanza.get("type") in ("get", "set"):
-            if device.account.answers_queries:
+            account = device.account
+            asks = queries.is_number_check(stanza)
+            if asks and account.number_error is not None:
+                error = node("error", code=account.number_error, text="rate-overlimit")
+                ident = stanza.get("id")
+                device.send(node("iq", error, type_="error", id=ident, from_=SERVER))
+            elif account.answers_queries and (account.answers_numbers or not asks):
                 device.send(queries.answer(server, device, stanza))
         case "message":
             delivery.deliver(server, device, stanza)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.whatsapp.golib import library_path
+from wad.core.addresses import Addresses
 from wad.core.change import PutMessage
 from wad.core.content import Call, CallOutcome, Content, MessageKind
 from wad.core.event import MessageReceived
@@ -104,7 +105,7 @@ def test_it_can_be_serialized(one: KnownMessage) -> None:
 
 def stored(chat: Jid, content: Content, ident: str = "A1") -> Message:
     """A message as it is stored."""
-    changes = plan("acc", MessageReceived(ident, chat, BOB, 1000, content), {})
+    changes = plan("acc", MessageReceived(ident, chat, BOB, 1000, content), Addresses())
     (put,) = [change for change in changes if isinstance(change, PutMessage)]
     return put.message
 

@@ -56,10 +56,24 @@ class PutChat(msgspec.Struct, frozen=True):
 
 
 class PutAlias(msgspec.Struct, frozen=True):
-    """A LID and a phone number belong to one person."""
+    """A LID and a phone number belong to one person, as was reported at `at_ms` (0: unknown)."""
 
     lid: str
     pn: str
+    at_ms: int = 0
 
 
-Change = PutMessage | PutAmendment | PutMark | PutChat | PutAlias
+class PutNumber(msgspec.Struct, frozen=True):
+    """Another number of a person, who is named by a LID or by their number.
+
+    `asked`: WhatsApp named this person when it was asked for the number, so that messages to the number are theirs: it
+    is another spelling.  Otherwise they had the number before, and somebody else may have it now.
+    """
+
+    number: str
+    person: str
+    at_ms: int
+    asked: bool
+
+
+Change = PutMessage | PutAmendment | PutMark | PutChat | PutAlias | PutNumber

@@ -10,13 +10,9 @@ backend; hashes are kept whole where it cut them to 32 bits, which made messages
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 from wad.core.content import Content
-from wad.core.jid import Jid, JidKind
-
-Aliases = Mapping[str, str]
-"""Bare LID -> bare PN, both as text, of one account."""
+from wad.core.jid import Jid
 
 
 def _sha1(text: str) -> str:
@@ -45,14 +41,3 @@ def fingerprint(chat: Jid, from_me: bool, sender: Jid | None, at_ms: int, conten
     direction = "outbound" if from_me else "inbound"
     text = _sha1(" ".join(content.text.split()))[:8]
     return _sha1(f"{chat}|{direction}|{sender or ''}|{at_ms}|{content.kind}|{text}")
-
-
-def canonical(jid: Jid, alt: Jid | None, aliases: Aliases) -> Jid:
-    """The party's canonical address: the number, if the event or an alias gives it."""
-    party = jid.party()
-    if party.kind is not JidKind.LID:
-        return party
-    if alt is not None and alt.kind is JidKind.PN:
-        return alt.party()
-    known = aliases.get(str(party))
-    return Jid.parse(known) if known else party

@@ -27,9 +27,9 @@ import msgspec
 from wad.core.change import PutAmendment
 from wad.core.errors import Conflict
 from wad.core.event import MessageKind, ReceiptMark
-from wad.core.jid import Jid
+from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, MessageStatus, further, status_of
-from wad.core.outgoing import Amendment, Outgoing, same, summary
+from wad.core.outgoing import Amendment, Outgoing, in_chat, same, summary
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -69,6 +69,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str = ""
     error: str = ""
     deaths: int = 0
+    asked: str = ""
+    """The recipient as the caller named it, if that is another address of the same person."""
 
     @property
     def text(self) -> str:
@@ -94,10 +96,11 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """WhatsApp's server accepted it, under this id."""
+    """WhatsApp's server accepted it, under this id; `lid` is the recipient's LID, empty if unknown or a group."""
 
     wa_id: str
     at_ms: int
+    lid: str = ""
 
 
 class NotSent(msgspec.Struct, frozen=True):
@@ -193,7 +196,7 @@ def advance(entry: Entry, outcome: Outcome) -> Entry:
                 error="",
                 error_code="",
             )
-        case Sent(wa_id, at_ms):
+        case Sent(wa_id, at_ms, _):
             return change(
                 entry,
                 state=_S.SENT,
@@ -287,9 +290,20 @@ def amendment_of(entry: Entry) -> PutAmendment | None:
     )
 
 
+def readdressed(entry: Entry, to: Jid) -> Entry:
+    """The entry for another address of the same person, in the thread of that address."""
+    return msgspec.structs.replace(
+        entry,
+        to=str(to),
+        thread=str(ThreadId.make(entry.account, to)),
+        content=in_chat(entry.content, entry.to, str(to)),
+        asked=entry.asked or entry.to,
+    )
+
+
 def same_message(entry: Entry, to: Jid, content: Outgoing) -> None:
     """Refuse a client id that was used for a different message.  Raises Conflict."""
-    if entry.to != str(to) or not same(entry.content, content):
+    if str(to) not in (entry.to, entry.asked) or not same(entry.content, content):
         raise Conflict(
             f"the client message id {entry.client_id!r} was used for a different message",
             hint="use a new id for each message; the same id means the same message",

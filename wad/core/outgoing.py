@@ -222,6 +222,19 @@ def target_in(content: Outgoing) -> Target | None:
             assert_never(content)
 
 
+def in_chat(content: Outgoing, old: str, new: str) -> Outgoing:
+    """The content with the message that it points to in the chat `new`, if it was in the chat `old`."""
+    target = target_in(content)
+    if target is None or target.chat != old:
+        return content
+    moved = msgspec.structs.replace(target, chat=new)
+    match content:
+        case OwnReaction() | TextEdit() | Revoke():
+            return msgspec.structs.replace(content, target=moved)
+        case _:
+            return msgspec.structs.replace(content, reply_to=moved)
+
+
 def same(one: Outgoing, other: Outgoing) -> bool:
     """Whether two contents are the same; the stored data of their target may have changed in between."""
     return _bare(one) == _bare(other)

@@ -11,6 +11,7 @@ from typing import Final, assert_never
 
 import msgspec
 
+from wad.core.addresses import Addresses
 from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
 from wad.core.content import AMENDING, Content, MessageKind
 from wad.core.event import (
@@ -23,7 +24,7 @@ from wad.core.event import (
     ReceiptReceived,
     SingleEvent,
 )
-from wad.core.identity import Aliases, canonical, document_id, fingerprint, stable_key
+from wad.core.identity import document_id, fingerprint, stable_key
 from wad.core.jid import Jid, JidKind, ThreadId
 from wad.core.message import Message, MessageStatus
 
@@ -31,19 +32,19 @@ _SHARED: Final = frozenset({MessageKind.PIN, MessageKind.KEEP})
 """Amendments of which the newest of all senders counts."""
 
 
-def plan(account: str, event: Event, aliases: Aliases, seen: int = 0) -> list[Change]:
+def plan(account: str, event: Event, addresses: Addresses, seen: int = 0) -> list[Change]:
     """The changes to the store that an event causes; `seen` is its arrival, in microseconds since 1970."""
     match event:
         case MessageReceived():
-            return _message(account, event, aliases, seen)
+            return _message(account, event, addresses, seen)
         case ReceiptReceived():
-            return _receipt(account, event, aliases)
+            return _receipt(account, event, addresses, seen)
         case ChatReceived():
-            return _chat(account, event, aliases)
+            return _chat(account, event, addresses, seen)
         case AliasReceived(lid, pn):
-            return [*_aliases((lid, pn))]
+            return [*_aliases(seen, (lid, pn))]
         case HistoryReceived():
-            return _history(account, event, aliases, seen)
+            return _history(account, event, addresses, seen)
         case _:
             assert_never(event)
 
@@ -56,27 +57,27 @@ def parts(event: Event, seen: int) -> Iterator[tuple[SingleEvent, int]]:
     yield from zip(event.events, range(seen - len(event.events), seen), strict=True)
 
 
-def _history(account: str, event: HistoryReceived, aliases: Aliases, seen: int) -> list[Change]:
+def _history(account: str, event: HistoryReceived, addresses: Addresses, seen: int) -> list[Change]:
     """The changes of a history chunk's events in order, all of them before later events."""
-    known = dict(aliases)
+    known = addresses.copy()
     changes: list[Change] = []
     for part, number in parts(event, seen):
         for change in plan(account, part, known, number):
             if isinstance(change, PutAlias):
-                known[change.lid] = change.pn
+                known.put(change)
             changes.append(change)
     return changes
 
 
-def _message(account: str, event: MessageReceived, aliases: Aliases, seen: int) -> list[Change]:
+def _message(account: str, event: MessageReceived, addresses: Addresses, seen: int) -> list[Change]:
     sender = event.sender
     # A one-to-one chat is its other party: if the server gave only the sender's number, it is the chat's, too.
     chat_alt = event.chat_alt
     if chat_alt is None and sender is not None and event.chat.party() == sender.party():
         chat_alt = event.sender_alt
-    chat = canonical(event.chat, chat_alt, aliases)
-    by = None if sender is None else canonical(sender, event.sender_alt, aliases)
-    alias_changes = _aliases((event.chat, event.chat_alt), (sender, event.sender_alt))
+    chat = addresses.canonical(event.chat, chat_alt, seen // 1000)
+    by = None if sender is None else addresses.canonical(sender, event.sender_alt, seen // 1000)
+    alias_changes = _aliases(seen, (event.chat, event.chat_alt), (sender, event.sender_alt))
     if event.content.kind in AMENDING and event.content.target:
         return [*alias_changes, _amendment(account, event, chat, by)]
     if event.content.kind is MessageKind.NOTICE:
@@ -142,12 +143,12 @@ def _notice(account: str, event: MessageReceived, chat: Jid, by: Jid | None) -> 
     )
 
 
-def _receipt(account: str, event: ReceiptReceived, aliases: Aliases) -> list[Change]:
-    alias_changes = _aliases((event.chat, event.chat_alt), (event.sender, event.sender_alt))
+def _receipt(account: str, event: ReceiptReceived, addresses: Addresses, seen: int) -> list[Change]:
+    alias_changes = _aliases(seen, (event.chat, event.chat_alt), (event.sender, event.sender_alt))
     chat_alt = event.chat_alt
     if chat_alt is None and event.chat.party() == event.sender.party():
         chat_alt = event.sender_alt
-    chat = canonical(event.chat, chat_alt, aliases)
+    chat = addresses.canonical(event.chat, chat_alt, seen // 1000)
     thread = str(ThreadId.make(account, chat))
     if event.from_me:
         # Our phone read messages of the chat.
@@ -157,15 +158,15 @@ def _receipt(account: str, event: ReceiptReceived, aliases: Aliases) -> list[Cha
             if read
             else [*alias_changes]
         )
-    by = str(canonical(event.sender, event.sender_alt, aliases))
+    by = str(addresses.canonical(event.sender, event.sender_alt, seen // 1000))
     return [
         *alias_changes,
         *(PutMark(thread, wa_id, event.mark, by, event.at_ms) for wa_id in event.ids),
     ]
 
 
-def _chat(account: str, event: ChatReceived, aliases: Aliases) -> list[Change]:
-    chat = canonical(event.chat, event.chat_alt, aliases)
+def _chat(account: str, event: ChatReceived, addresses: Addresses, seen: int) -> list[Change]:
+    chat = addresses.canonical(event.chat, event.chat_alt, seen // 1000)
     change = PutChat(
         thread=str(ThreadId.make(account, chat)),
         chat=str(chat),
@@ -178,15 +179,17 @@ def _chat(account: str, event: ChatReceived, aliases: Aliases) -> list[Change]:
         expires_s=event.expires_s,
         expires_ms=event.expires_ms,
     )
-    return [*_aliases((event.chat, event.chat_alt)), change]
+    return [*_aliases(seen, (event.chat, event.chat_alt)), change]
 
 
-def _aliases(*pairs: tuple[Jid | None, Jid | None]) -> list[PutAlias]:
+def _aliases(seen: int, *pairs: tuple[Jid | None, Jid | None]) -> list[PutAlias]:
+    """The pairs of a LID and a number, which count as reported when the event arrived."""
     # Not a set: the same event gives the same list, in every process.
     found: dict[PutAlias, None] = {}
     for one, other in pairs:
         if one is not None and other is not None:
             kinds = {one.kind: one.party(), other.kind: other.party()}
             if JidKind.LID in kinds and JidKind.PN in kinds:
-                found[PutAlias(str(kinds[JidKind.LID]), str(kinds[JidKind.PN]))] = None
+                lid, pn = str(kinds[JidKind.LID]), str(kinds[JidKind.PN])
+                found[PutAlias(lid, pn, seen // 1000)] = None
     return list(found)

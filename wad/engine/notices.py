@@ -16,7 +16,7 @@ from msgspec import Meta
 from wad.core import connection
 from wad.core.decoding import decoding
 from wad.core.errors import InvalidData
-from wad.core.jid import Jid
+from wad.core.jid import Jid, JidKind
 from wad.core.library_errors import LONGEST_BAN
 from wad.core.outbox import Sent
 from wad.core.untrusted import LAST_MS
@@ -24,6 +24,7 @@ from wad.core.wire import MAX_ERROR_TEXT
 from wad.engine.port import (
     Confinement,
     FileDamaged,
+    FoundNumber,
     Identity,
     Receipts,
     Report,
@@ -120,10 +121,27 @@ def sent(answer: object) -> Sent | str:
     """The answer to `send`: the sent message, or the library's error text.  Raises InvalidData."""
     match answer:
         case ["sent", *fields]:
-            return Sent(*convert(fields, tuple[WaId, Milliseconds], "the answer to 'send'"))
+            return Sent(*convert(fields, tuple[WaId, Milliseconds, Text], "the answer to 'send'"))
         case ["failed", str(text)]:
             return text[:MAX_ERROR_TEXT]
     raise InvalidData("the answer to 'send' is invalid")
+
+
+def found_number(answer: object) -> FoundNumber | None:
+    """The answer to `find_number`: a LID and a number, either may be empty; or nothing.  Raises InvalidData."""
+    what = "the answer to 'find_number'"
+    if answer is None:
+        return None
+    lid, pn = convert(answer, tuple[Text, Text], what)
+    with decoding(what):
+        found = FoundNumber(*(Jid.parse(text).party() if text else None for text in (lid, pn)))
+    kinds = (None if one is None else one.kind for one in (found.lid, found.pn))
+    if tuple(kinds) not in _FOUND:
+        raise InvalidData(f"{what} has invalid addresses")
+    return found
+
+
+_FOUND: Final = ((JidKind.LID, JidKind.PN), (JidKind.LID, None), (None, JidKind.PN))
 
 
 def identity(jid: str, lid: str, push_name: str, session: str) -> Identity:

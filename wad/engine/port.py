@@ -6,7 +6,7 @@ other reports are the inputs of `core.connection`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -111,6 +111,17 @@ class FileDamaged:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class FoundNumber:
+    """The addresses under which WhatsApp knows a phone number: at least one.
+
+    `pn` differs from the number that was asked for if WhatsApp writes it in another way.
+    """
+
+    lid: Jid | None
+    pn: Jid | None
+
+
 Report = connection.Input | LibraryLoaded | Spooled | Identity | StorageBlocked | FileDamaged
 
 
@@ -186,8 +197,11 @@ class Worker(Protocol):
         """
         ...
 
-    async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
-        """Which of these phone numbers have WhatsApp.  Raises EngineFailure, TimedOut."""
+    async def find_number(self, phone: str) -> FoundNumber | None:
+        """What WhatsApp knows this phone number (digits) as; None if it is not there.  Raises EngineFailure, TimedOut.
+
+        Often asked, WhatsApp refuses to answer, and may ban the account.
+        """
         ...
 
     async def group_role(self, group: Jid) -> GroupRole:

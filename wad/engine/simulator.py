@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wad.core import connection
@@ -33,7 +33,7 @@ from wad.core.outbox import NotSent, Sent
 from wad.core.outgoing import GroupRole, Outgoing
 from wad.core.send_result import SendResult
 from wad.engine.baileys.translation import Carried
-from wad.engine.port import Confinement, Identity, Receipts, Report, Spooled
+from wad.engine.port import Confinement, FoundNumber, Identity, Receipts, Report, Spooled
 from wad.lib.clock import Clock, SystemClock
 from wad.lib.files import write_file
 from wad.lib.procfs import Usage
@@ -135,6 +135,8 @@ class SimulatedWorker:
         self.asked: list[KnownMessage] = []
         self.answers = True
         self.group_roles: dict[Jid, GroupRole] = {}
+        self.numbers: dict[str, FoundNumber | None] = {}
+        self.asked_numbers: list[str] = []
         self.permitted = 0.0
         self.code_refusal = ""
 
@@ -155,9 +157,10 @@ class SimulatedWorker:
         self._append(ReceiptReceived((wa_id,), to, to, ReceiptMark.DELIVERED, at_ms), wa_id, at_ms)
         return Sent(wa_id, at_ms)
 
-    async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
-        """All numbers are on the simulated WhatsApp."""
-        return dict.fromkeys(phones, True)
+    async def find_number(self, phone: str) -> FoundNumber | None:
+        """All numbers are on the simulated WhatsApp, unless a test has another answer."""
+        self.asked_numbers.append(phone)
+        return self.numbers.get(phone, FoundNumber(None, Jid.of_phone(phone)))
 
     async def group_role(self, group: Jid) -> GroupRole:
         """A member, unless a test sets another role."""

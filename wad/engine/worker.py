@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from wad.core import send_result
@@ -24,6 +24,7 @@ from wad.core.send_result import SendResult
 from wad.engine import notices
 from wad.engine import session_db as session
 from wad.engine.compose import MEDIA_TYPE, Envelope, Upload
+from wad.engine.port import FoundNumber
 from wad.engine.supervision import SupervisedWorker, readers
 
 _SEND_TIMEOUT: Final = 240.0
@@ -126,16 +127,13 @@ class NeonizeWorker(SupervisedWorker):
         has_reason = self._reason and not self._frames.broken
         return not has_reason and self._process.ended.result() not in _EXPECTED_ENDS
 
-    async def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
-        """Which of these phone numbers have WhatsApp."""
-        answer = await self._call("on_whatsapp", list(phones), timeout=_CALL_TIMEOUT)
+    async def find_number(self, phone: str) -> FoundNumber | None:
+        """What WhatsApp knows this phone number as."""
+        answer = await self._call("find_number", phone, timeout=_CALL_TIMEOUT)
         try:
-            found: dict[str, bool] = notices.convert(
-                answer, dict[str, bool], "the answer to 'on_whatsapp'"
-            )
+            return notices.found_number(answer)
         except InvalidData as error:
             raise self._refuse_answer(error) from error
-        return {phone: found[phone] for phone in phones if phone in found}
 
     async def group_role(self, group: Jid) -> GroupRole:
         """The account's role in a group."""

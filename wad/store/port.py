@@ -14,8 +14,9 @@ from typing import Final, Protocol
 import msgspec
 
 from wad.core.auto_reply import AutoReply
-from wad.core.change import Change
+from wad.core.change import Change, PutAlias
 from wad.core.history import BackfillResult
+from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry, Outcome
 from wad.core.problem import Problem
@@ -58,6 +59,17 @@ class Enqueued(msgspec.Struct, frozen=True):
 
     entry: Entry
     duplicate: bool
+
+
+class Recipient(msgspec.Struct, frozen=True):
+    """The address to which messages to a recipient are sent.
+
+    `known`: that is certain.  Otherwise it is a number for which WhatsApp has to be asked first: no LID has it, it has
+    sent nothing, and WhatsApp was not asked yet, or a person had it before.
+    """
+
+    jid: Jid
+    known: bool
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -209,7 +221,7 @@ class Store(Protocol):
         Raises InvalidData for a change that no store can keep; nothing was done then.
 
         Readers see the same result whatever the order of changes, repetitions, and the division into calls.  Only the
-        document id of a message that was received under several addresses, and contradictory aliases (the latest wins),
+        document id of a message that was received under several addresses, and contradictory aliases without a time,
         depend on the order.
 
         PutMessage: inserted unless its id, or another document with its WhatsApp id in its thread, of its direction and
@@ -234,7 +246,11 @@ class Store(Protocol):
         PutAlias: from now on the LID means the phone number.  The content of the LID's thread moves to the number's
         thread (a message that is in both becomes one; counts, last message, names and unread cover everything), and
         messages, reactions and so on by the LID become the number's.  Document ids stay.  `thread`, `messages` and
-        `mark_read` follow: the old thread's id means the new one.
+        `mark_read` follow: the old thread's id means the new one.  Of contradictory aliases the newest applies, of
+        equally old ones the first (`core.addresses.verdict`): the content of the LID's former number moves to the new
+        one, and so does what is queued for it; if another LID had the number, its content moves to that LID's thread.
+
+        PutNumber: the same for another number of a person, unless it is a LID's present number.
         """
         ...
 
@@ -242,8 +258,12 @@ class Store(Protocol):
         """The position up to which this account's spool is recorded."""
         ...
 
-    async def aliases(self, account: str) -> dict[str, str]:
-        """Every known LID -> PN of an account."""
+    async def aliases(self, account: str) -> list[PutAlias]:
+        """Every LID of an account whose number is known."""
+        ...
+
+    async def recipient(self, account: str, to: Jid) -> Recipient:
+        """The address to which a message to `to` is sent: the present number of a LID, or of another spelling."""
         ...
 
     async def thread(self, thread: str) -> Thread | None:

@@ -156,8 +156,8 @@ class Library:
         """
         return self._functions.is_connected(self._uuid)
 
-    def send(self, to: Jid, message: Any) -> tuple[str, int]:
-        """Send a filled blank(); returns WhatsApp's id and its time in ms.
+    def send(self, to: Jid, message: Any) -> tuple[str, int, str]:
+        """Send a filled blank(); returns WhatsApp's id, its time in ms, and the recipient's LID (empty: none).
 
         Raises EngineFailure with the library's error text.
         """
@@ -170,7 +170,9 @@ class Library:
         wa_id = ident_or_none(answer.SendResponse, "ID")
         if not wa_id:
             raise EngineFailure("the library gave the message an invalid id")
-        return wa_id, answer.SendResponse.Timestamp * 1000
+        chat = jid_or_none(answer.SendResponse.Chat)
+        lid = str(chat.bare()) if chat is not None and chat.kind is JidKind.LID else ""
+        return wa_id, answer.SendResponse.Timestamp * 1000, lid
 
     def send_to_phone(self, me: Jid, message: Any) -> None:
         """Send a filled blank() to the account's phone, whose number is `me`.  Raises EngineFailure.
@@ -202,18 +204,23 @@ class Library:
         _check(answer)
         return answer.UploadResponse
 
-    def on_whatsapp(self, phones: Collection[str]) -> dict[str, bool]:
-        """Which of these numbers (digits) have WhatsApp.  Raises EngineFailure."""
-        if not phones:
-            return {}
-        numbers = " ".join(f"+{phone}" for phone in phones)
+    def find_number(self, phone: str) -> tuple[Jid | None, Jid | None] | None:
+        """The LID and the number under which WhatsApp knows a number (digits); None if it is not there.
+
+        WhatsApp answers with the LID, and in its own spelling of the number, which the library stores and neonize does
+        not pass on (docs/internals/whatsapp-protocol.md#numbers).  Raises EngineFailure.
+        """
         answer = _class("neonize.IsOnWhatsAppReturnFunction").FromString(
-            self._functions.is_on_whatsapp(self._uuid, numbers.encode())
+            self._functions.is_on_whatsapp(self._uuid, f"+{phone}".encode())
         )
         _check(answer)
-        return {
-            exact(one, "Query").lstrip("+"): bool(one.IsIn) for one in answer.IsOnWhatsAppResponse
-        }
+        found = [one.JID for one in answer.IsOnWhatsAppResponse if one.IsIn]
+        jid = jid_or_none(found[0]) if found else None
+        if jid is None:
+            if found:
+                raise EngineFailure("WhatsApp knows the number under an invalid address")
+            return None
+        return (jid, self.other_address(jid)) if jid.kind is JidKind.LID else (None, jid)
 
     def group_role(self, group: Jid, me: Collection[str]) -> GroupRole:
         """Our role in a group, in which we have these names (a number, a LID).  Raises EngineFailure."""

@@ -307,8 +307,9 @@ class WorkerProcess:
                 return self._upload(sha256, size, media_type)
             case "send", [str(to), bytes(content), list(envelope)]:
                 return self._send(Jid.parse(to), decode(content), Envelope.from_wire(envelope))
-            case "on_whatsapp", [list(phones)]:
-                return self._library.on_whatsapp(phones)
+            case "find_number", [str(phone)]:
+                found = self._library.find_number(phone)
+                return None if found is None else [str(jid or "") for jid in found]
             case "group_role", [str(group), list(me)]:
                 return str(self._library.group_role(Jid.parse(group), me))
             case "history", [str(me), list(oldest), int(count)]:

@@ -16,6 +16,7 @@ from tests.support.protobufs import Message, pb
 from tests.support.random_protobufs import field, wire_bytes
 from wad.api.views.message import MessageView, message_view
 from wad.core import event
+from wad.core.addresses import Addresses
 from wad.core.change import PutAlias, PutMessage
 from wad.core.plan import plan
 from wad.store.app_documents import message_fields
@@ -36,14 +37,14 @@ def _vote(_raw: bytes) -> tuple[bytes, ...]:
 
 def _attempt(name: str, raw: bytes) -> None:
     """Nothing is raised, nothing is lost: an untranslatable event is stored raw; a shown one can be displayed."""
-    aliases: dict[str, str] = {}
+    addresses = Addresses()
     for row in translated(name, raw, OpeningKeys(_vote, MessageSecrets()), _NOW).rows:
         if row.event is None:
             assert row.raw or row.kind == "heard" or not raw
             continue
-        for change in plan("acc-1", event.decode(row.event), aliases, _NOW * 1000):
+        for change in plan("acc-1", event.decode(row.event), addresses, _NOW * 1000):
             if isinstance(change, PutAlias):
-                aliases[change.lid] = change.pn
+                addresses.put(change)
             if isinstance(change, PutMessage):
                 message_fields(change.message)
                 view = msgspec.to_builtins(message_view(change.message))

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from tests.whatsapp import Failure, contents
 from tests.whatsapp.driver import Scene, a_client, a_scene
+from tests.whatsapp.queries import NumberAnswer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -280,6 +281,16 @@ async def test_numbers_on_whatsapp(scene: Scene) -> None:
     """Bob is, a stranger is not."""
     found = await scene.client.call("is_on_whatsapp", f"+{scene.bob.pn.user}", "+15559999999")
     assert [user.get("IsIn", False) for user in found] == [True, False]
+
+
+@pytest.mark.parametrize("answer", NumberAnswer)
+async def test_a_number_is_named_as_whatsapp_writes_it(scene: Scene, answer: NumberAnswer) -> None:
+    """By the LID, since 2026-07; by its own number before."""
+    scene.server.add_spelling("15550009999", scene.bob)
+    scene.server.number_answer = answer
+    (found,) = await scene.client.call("is_on_whatsapp", "+15550009999")
+    named = scene.bob.pn if answer is NumberAnswer.PN else scene.bob.lid
+    assert (found["JID"]["User"], found["JID"]["Server"]) == (named.user, named.server)
 
 
 async def test_an_unanswered_message_is_sent_again(scene: Scene) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from wad.core.addresses import Addresses
 from wad.core.change import Change, PutAlias
 from wad.core.errors import BadInput, Damaged, WadError
 from wad.core.jid import Jid
@@ -125,7 +126,9 @@ class Inbound:
         self._closed = 0  # how often it was closed
         self._cursor = Cursor("", 0)
         self._seen = 0
-        self._aliases: dict[str, str] | None = None
+        self._addresses: Addresses | None = None
+        self._learned: deque[PutAlias] = deque()
+        """Aliases that were recorded by others, for the next plan."""
         self._news = asyncio.Event()
         self._pruned_at = clock.monotonic()
         self._loop: Loop | None = None
@@ -153,8 +156,12 @@ class Inbound:
 
     def note_own_addresses(self, lid: Jid, pn: Jid) -> None:
         """Call it when the account's own addresses are known: others mention and quote it by LID."""
-        self._own = PutAlias(str(lid), str(pn))
+        self._own = PutAlias(str(lid), str(pn), self._clock.wall_ms())
         self._news.set()
+
+    def note_recorded(self, alias: PutAlias) -> None:
+        """Call it when an alias was recorded that did not arrive through the spool."""
+        self._learned.append(alias)
 
     async def run(self, loop: Loop) -> None:
         """Record forever; returns only by cancellation."""
@@ -252,15 +259,14 @@ class Inbound:
         return self.backlog > 0
 
     async def _record_own_addresses(self) -> None:
-        assert self._aliases is not None
         own, self._own = self._own, None
-        if own is not None and self._aliases.get(own.lid) != own.pn:
+        if own is not None:
             try:
                 await self._store.record(self._account, [own])
             except BaseException:
                 self._own = self._own or own
                 raise
-            self._aliases[own.lid] = own.pn
+            self.note_recorded(own)
 
     def _next(self, spool: Spool) -> tuple[list[Planned], SpoolBacklog, bool]:
         """The next rows, the backlog including them, and whether the file was replaced.
@@ -290,8 +296,8 @@ class Inbound:
                     continue
                 self._cursor, self._spool = cursor, spool
                 await self.recount()
-            if self._aliases is None:
-                self._aliases = await self._store.aliases(self._account)
+            if self._addresses is None:
+                self._addresses = Addresses(await self._store.aliases(self._account))
                 self.lost = (await self._store.totals(self._account)).lost
                 for thread in await self._store.threads(self._account, limit=1):
                     self.update_newest(thread.last_ms)
@@ -488,11 +494,13 @@ class Inbound:
         self.history.last_messages = len(chunks[-1])
 
     def _plan(self, rows: list[SpoolRow]) -> list[Planned]:
-        assert self._aliases is not None
+        assert self._addresses is not None
+        while self._learned:
+            self._addresses.put(self._learned.popleft())
         found = []
         for row in rows:
             self._seen = _seen_after(self._seen, row)
-            found.append(planned(self._account, row, self._aliases, self._seen))
+            found.append(planned(self._account, row, self._addresses, self._seen))
         return found
 
     def _publish(self, text: str, message: Message) -> None:

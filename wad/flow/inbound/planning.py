@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from wad.core.addresses import Addresses
 from wad.core.change import Change, PutAlias, PutChat, PutMark, PutMessage
 from wad.core.errors import BadInput, InvalidData
 from wad.core.event import Event, HistoryReceived, decode_leniently
@@ -90,8 +91,8 @@ class Planned:
         )
 
 
-def planned(account: str, row: SpoolRow, aliases: dict[str, str], seen: int) -> Planned:
-    """Plan a row; adds its aliases to `aliases`.  Never raises because of the row's content."""
+def planned(account: str, row: SpoolRow, addresses: Addresses, seen: int) -> Planned:
+    """Plan a row; adds its aliases to `addresses`.  Never raises because of the row's content."""
     found = Planned(row)
     if row.event is None:
         return found
@@ -107,13 +108,13 @@ def planned(account: str, row: SpoolRow, aliases: dict[str, str], seen: int) -> 
     found.skipped = event.skipped if isinstance(event, HistoryReceived) else 0
     for part, at in parts(event, seen):
         try:
-            changes = plan(account, part, aliases, at)
+            changes = plan(account, part, addresses, at)
         except ITEM_FAULTS as error:
             found.refused.append(reason_of(error))
             continue
         for change in changes:
             if isinstance(change, PutAlias):
-                aliases[change.lid] = change.pn
+                addresses.put(change)
         found.items.append(changes)
     return found
 

@@ -15,13 +15,22 @@ from typing import Final
 from wad.core.errors import NotFound, TimedOut
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import MessageStatus
-from wad.core.outbox import Cancel, Entry, Outcome, Retry, entry_id, same_message
+from wad.core.outbox import (
+    Cancel,
+    Entry,
+    Outcome,
+    Retry,
+    entry_id,
+    readdressed,
+    same_message,
+)
 from wad.core.outgoing import Outgoing
 from wad.core.outgoing_rules import check
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.accounts import Accounts
 from wad.flow.event_bus import Bus
 from wad.flow.outbound.group_membership import GroupRoles
+from wad.flow.outbound.numbers import Numbers
 from wad.flow.outbound.reaper import Reaper
 from wad.flow.outbound.sender import CHECK_INTERVAL, MAX_PAUSE, Sender, Tools
 from wad.lib.clock import Clock
@@ -60,8 +69,17 @@ class Outbound:
         self._senders: dict[str, tuple[Sender, asyncio.Task[None]]] = {}
         self._group_roles = GroupRoles(clock)
         self._settling: dict[str, set[asyncio.Future[Entry]]] = {}
+        self._numbers = Numbers(store, clock, loops)
         self._tools = Tools(
-            store, accounts.engine, clock, loops, holder, draw, self._settle, outcomes={}
+            store,
+            accounts.engine,
+            clock,
+            loops,
+            holder,
+            draw,
+            self._settle,
+            self._numbers,
+            outcomes={},
         )
 
     # --- requests -------------------------------------------------------------------------------
@@ -71,23 +89,16 @@ class Outbound:
     ) -> Enqueued:
         """Queue a content.
 
-        Raises TooLong, BadInput, NotSupported (nothing is sent to such an address), Conflict (too late to edit or
-        revoke; not in the group; the client id was used for another message).
+        Raises TooLong, BadInput, NotSupported (nothing is sent to such an address), NotOnWhatsApp, Conflict (too late
+        to edit or revoke; not in the group; the client id was used for another message).
         """
         if client_id and (known := await self._store.entry(entry_id(account, client_id))):
-            same_message(known, to, content)
+            same_message(known, await self._as_addressed(known, to), content)
             return Enqueued(known, duplicate=True)  # even if it is too late now
         client_id = client_id or self._draw(16).hex()
-        ident = entry_id(account, client_id)
         now_ms = self._clock.wall_ms()
-        if (
-            await self._store.entry(ident) is None
-        ):  # otherwise it is a duplicate, even if too late now
-            check(content, to, now_ms)
-            if (here := self._accounts.get(account)) is not None:
-                await self._group_roles.check(here, to)
         entry = Entry(
-            id=ident,
+            id=entry_id(account, client_id),
             account=account,
             thread=str(ThreadId.make(account, to)),
             to=str(to),
@@ -96,11 +107,29 @@ class Outbound:
             secret=b"",
             created_ms=now_ms,
         )
+        recipient = await self._store.recipient(account, to)
+        entry = self._addressed(entry, recipient.jid)
+        check(entry.content, Jid.parse(entry.to), now_ms)
+        if (here := self._accounts.get(account)) is not None:
+            await self._group_roles.check(here, to)
+            if not recipient.known:
+                entry = self._addressed(entry, await self._numbers.to_queue(here, to))
         queued = await self._store.enqueue(entry)
         if not queued.duplicate:
             self._publish(queued.entry)
             self._wake(account)
         return queued
+
+    @staticmethod
+    def _addressed(entry: Entry, to: Jid) -> Entry:
+        """The entry for this recipient, who is the same person."""
+        return entry if entry.to == str(to) else readdressed(entry, to)
+
+    async def _as_addressed(self, entry: Entry, to: Jid) -> Jid:
+        """The entry's recipient if `to` is another address of the same person, else `to`."""
+        ours = Jid.parse(entry.to)
+        found = [await self._store.recipient(entry.account, one) for one in (ours, to)]
+        return ours if found[0].jid == found[1].jid else to
 
     async def settled(self, ident: str, timeout: float) -> Entry:
         """The entry once it is no longer queued or being sent, or as it is after `timeout` seconds."""
@@ -159,6 +188,7 @@ class Outbound:
             await asyncio.gather(reaping, return_exceptions=True)
             while self._senders:  # an account may be added while the others end
                 await asyncio.gather(*(self._end(account) for account in list(self._senders)))
+            await self._numbers.close()
             self._epoch = None
 
     async def _reap(self, loop: Loop) -> None:

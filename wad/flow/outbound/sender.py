@@ -25,6 +25,7 @@ from wad.core.errors import (
     Conflict,
     Fenced,
     NotFound,
+    NotOnWhatsApp,
     StateUnwritable,
     TimedOut,
     Unavailable,
@@ -48,6 +49,7 @@ from wad.core.outgoing_rules import check
 from wad.core.send_result import SendResult
 from wad.engine.port import Engine, Worker
 from wad.flow.accounts.account import Account
+from wad.flow.outbound.numbers import Numbers
 from wad.flow.outbound.refusals import Refusals
 from wad.lib.clock import Clock
 from wad.lib.loops import Loop, Loops, shown
@@ -63,6 +65,8 @@ MAX_PAUSE: Final = 30.0  # seconds between two attempts while the store fails
 FILES: Final = 2
 """Files that are uploaded at once; a worker handles four requests at a time."""
 _BATCH: Final = 1000  # stranded entries per check
+_MAX_PASSED: Final = 64
+"""Chats that wait for a lane or for the check of their number, while further ones are looked for."""
 _SEND: Final = "messages.send"  # the operation, as the log's field names it
 _ALL: Final = (Unavailable, StateUnwritable, Fenced, TimedOut)
 """Errors of a claim that are unrelated to its message: the next one would meet the same."""
@@ -84,6 +88,7 @@ class Tools:
     holder: str
     draw: Callable[[int], bytes]
     settle: Settle
+    numbers: Numbers
     outcomes: dict[tuple[str, bytes], Outcome]
 
 
@@ -101,6 +106,7 @@ class Sender:
         self._in_flight: dict[str, tuple[Entry, asyncio.Task[None]]] = {}
         self._engaged: dict[str, Entry] = {}  # those of them that the engine has now
         self._passed: set[str] = set()  # chats whose next message waits for a lane
+        self._checking = False  # whether a number is being asked for
         self._unanswered: set[str] = set()  # entries whose claim may have been written
         self._changes = 0
         self._suspect_waits = False
@@ -196,14 +202,42 @@ class Sender:
             entry = await self._tools.store.next_entry(self._account.id, but=busy)
             if entry is None or worker is not self._ready():
                 return
+            is_open = await self._tools.numbers.is_open(self._account, Jid.parse(entry.to))
             if before != self._changes:
                 continue  # a lane was freed meanwhile, and another chat may be next
-            if self._has_room(entry):
+            if is_open:
+                if len(self._passed) >= _MAX_PASSED:
+                    return
+                self._check_number(entry)
+            elif self._has_room(entry):
                 self._start_send(worker, entry)
             elif entry.deaths or _is_file(entry):
                 self._passed.add(entry.thread)
             else:
                 return
+
+    def _check_number(self, entry: Entry) -> None:
+        """Ask for the number of an entry, beside the lanes and one at a time; its chat waits."""
+        if self._checking:
+            self._passed.add(entry.thread)
+            return
+        self._checking = True
+        task = asyncio.create_task(self._ask_number(entry), name=f"number of {entry.id}")
+        self._in_flight[entry.thread] = (entry, task)
+        task.add_done_callback(partial(self._done, entry))
+
+    async def _ask_number(self, entry: Entry) -> None:
+        """Then the entry is open for sending, has another address, or has failed."""
+        try:
+            found = await self._tools.numbers.to_send(self._account, Jid.parse(entry.to))
+            if not found:  # the worker has ended meanwhile
+                self._quiet_until = self._tools.clock.monotonic() + RETRY
+        except NotOnWhatsApp as error:
+            await self._refuse(entry, Refused(error.code, str(error)))
+        except WadError as error:
+            self._failed = error
+        finally:
+            self._checking = False
 
     def _has_room(self, entry: Entry) -> bool:
         """Whether a lane is free for it; a suspect needs all lanes, and no file starts before it."""
@@ -255,6 +289,8 @@ class Sender:
         outcome = self._outcome_of(claimed, result) if isinstance(result, NotSent) else result
         self._disengage(entry)
         await self._write_outcome(claimed, outcome)
+        if isinstance(outcome, Sent):
+            await self._tools.numbers.note_sent(self._account, Jid.parse(claimed.to), outcome.lid)
         _count(self._account, outcome)
         if isinstance(outcome, Refused):
             self._log_refusal(claimed, outcome)

@@ -151,31 +151,40 @@ def _authors(db: sqlite3.Connection, original: Message) -> set[str]:
     return found | own_addresses(db, original.account) if original.from_me else found
 
 
-def amended_targets(db: sqlite3.Connection, account: str, lid: str, thread: str) -> set[str]:
-    """The targets whose amendments may apply differently after a LID and its number, and their threads, are merged."""
-    query = """
-        SELECT target FROM amendments WHERE account = ?1 AND party = ?2 AND party LIKE '%lid'
-        UNION SELECT target FROM amendments WHERE thread = ?3 AND thread LIKE '%lid'
+def amended_targets(db: sqlite3.Connection, account: str, address: str, thread: str) -> set[str]:
+    """The targets whose amendments may apply differently after two addresses of a person are merged.
+
+    Indexes exist for LIDs only: a number changes rarely.
+    """
+    party, place, sender = (
+        f" AND {column} LIKE '%lid'" if is_lid(address) else ""
+        for column in ("party", "thread", "m.sender")
+    )
+    query = f"""
+        SELECT target FROM amendments WHERE account = ?1 AND party = ?2{party}
+        UNION SELECT target FROM amendments WHERE thread = ?3{place}
         UNION SELECT a.target FROM messages AS m JOIN amendments AS a ON a.account = m.account AND a.target = m.wa_id
             WHERE m.thread = ?3
-        UNION SELECT a.target FROM messages AS m JOIN amendments AS a ON a.account = m.account AND a.target = m.wa_id
-            WHERE m.account = ?1 AND m.sender = ?2 AND m.sender LIKE '%lid'
+        UNION SELECT a.target FROM amendments AS a JOIN messages AS m ON a.account = m.account AND a.target = m.wa_id
+            WHERE m.account = ?1 AND m.sender = ?2{sender}
     """
-    return {target for (target,) in db.execute(query, (account, lid, thread))}
+    return {target for (target,) in db.execute(query, (account, address, thread))}
 
 
 def move_amendments(
-    db: sqlite3.Connection, account: str, lid: str, pn: str, threads: tuple[str, str]
+    db: sqlite3.Connection, account: str, old: str, new: str, threads: tuple[str, str]
 ) -> None:
-    """Move the amendments by a LID, and those in its thread, to the number; the messages have moved before."""
-    old, new = threads
+    """Move the amendments by an address, and those in its thread, to another; the messages have moved before."""
+    before, after = threads
+    party, place = (
+        f" AND {column} LIKE '%lid'" if is_lid(old) else "" for column in ("party", "thread")
+    )
     # The same amendment may be stored under both addresses already.
     db.execute(
-        "UPDATE OR REPLACE amendments SET party = ? WHERE account = ? AND party = ? AND party LIKE '%lid'",
-        (pn, account, lid),
+        f"UPDATE OR REPLACE amendments SET party = ? WHERE account = ? AND party = ?{party}",
+        (new, account, old),
     )
     db.execute(
-        "UPDATE OR REPLACE amendments SET thread = ? WHERE thread = ? AND thread LIKE '%lid'",
-        (new, old),
+        f"UPDATE OR REPLACE amendments SET thread = ? WHERE thread = ?{place}", (after, before)
     )
-    _delete_placeholders(db, new)
+    _delete_placeholders(db, after)

@@ -19,9 +19,10 @@ import msgspec
 from wad.core.content import PLACEHOLDERS
 from wad.core.jid import Jid, ThreadId
 from wad.core.message import Message, merged
-from wad.core.outbox import Entry, message_of
+from wad.core.outbox import Entry, message_of, readdressed
 from wad.store.sqlite.addresses import note_hidden_names
 from wad.store.sqlite.amendments import apply_amendments, is_amendment
+from wad.store.sqlite.numbers import recipient
 from wad.store.sqlite.outbox import apply_echo, apply_marks, load_entry
 from wad.store.sqlite.queue import insert_queued
 from wad.store.sqlite.rows import (
@@ -72,23 +73,26 @@ def put_message(db: sqlite3.Connection, received: Message) -> Message | None:
 
 
 def insert_entry(db: sqlite3.Connection, entry: Entry) -> None:
-    """Queue a new entry and store its message; an entry that amends another message has none."""
+    """Queue a new entry and store its message; an entry that amends another message has none.
+
+    An entry of another program may name its recipient by another spelling of the number.
+    """
+    to, known = recipient(db, entry.account, entry.to)
+    if known and to != entry.to and not is_lid(entry.to):
+        entry = readdressed(entry, Jid.parse(to))
     insert_queued(db, entry, pack(entry))
     if not entry.amends:
         put_message(db, message_of(entry))
 
 
 def _with_pn(db: sqlite3.Connection, message: Message) -> Message:
-    """The message with the LIDs of its thread and sender replaced by their numbers, where these are known."""
-    if not is_lid(message.thread) and not is_lid(message.sender):
-        return message
+    """The message with the present numbers of its chat and sender, where these are known."""
     thread = resolve_thread(db, message.thread)
-    return msgspec.structs.replace(
-        message,
-        thread=thread,
-        chat=str(ThreadId.parse(thread).jid),
-        sender=resolve(db, message.account, message.sender),
-    )
+    sender = resolve(db, message.account, message.sender)
+    if (thread, sender) == (message.thread, message.sender):
+        return message
+    chat = str(ThreadId.parse(thread).jid)
+    return msgspec.structs.replace(message, thread=thread, chat=chat, sender=sender)
 
 
 def _find_stored(db: sqlite3.Connection, message: Message) -> MessageRecord | None:

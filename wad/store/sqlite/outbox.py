@@ -21,6 +21,7 @@ from wad.core.outbox import Entry, Marked, Sent, advance, amendment_of, message_
 from wad.store.sqlite.amendments import apply_amendments, put_amendment
 from wad.store.sqlite.rows import (
     HAS_WA_ID,
+    is_lid,
     pack,
     resolve,
     resolve_thread,
@@ -122,12 +123,11 @@ def _marks_of(db: sqlite3.Connection, account: str, wa_id: str, thread: str) -> 
 
 
 def move_marks(db: sqlite3.Connection, account: str, old: str, new: str) -> None:
-    """Move the receipts of a LID's thread to its number's thread, and apply them."""
-    query = "SELECT DISTINCT wa_id FROM marks WHERE thread = ? AND thread LIKE '%lid'"
-    moved = [wa_id for (wa_id,) in db.execute(query, (old,))]
-    db.execute(
-        "UPDATE OR REPLACE marks SET thread = ? WHERE thread = ? AND thread LIKE '%lid'", (new, old)
-    )
+    """Move the receipts of a thread to another of the same person, and apply them."""
+    hidden = " AND thread LIKE '%lid'" if is_lid(old) else ""  # as in the index
+    query = f"SELECT DISTINCT wa_id FROM marks WHERE thread = ?{hidden}"
+    moved = [wa_id for (wa_id,) in db.execute(query, (old,)).fetchall()]
+    db.execute(f"UPDATE OR REPLACE marks SET thread = ? WHERE thread = ?{hidden}", (new, old))
     for wa_id in moved:
         apply_marks(db, account, wa_id)
 

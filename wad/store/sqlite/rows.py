@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from wad.core.content import Content
-from wad.core.jid import Jid, ThreadId
+from wad.core.jid import Jid
 from wad.core.message import Ballot, Message, MessageStatus, MessageVersion, Reaction, Thread
 from wad.core.outbox import Entry
 from wad.store.port import AccountStatus
@@ -177,14 +177,29 @@ def is_lid(text: str) -> bool:
     return text.endswith("lid")
 
 
+def is_pn(text: str) -> bool:
+    """Whether this JID, or the JID of this thread id, is a phone number."""
+    return text.endswith("@s.whatsapp.net")
+
+
+_FOLLOWED: Final = 4
+"""Steps from an address to the number of its person: a number, another spelling of it, the LID, the present number."""
+
+
 def resolve(db: sqlite3.Connection, account: str, jid: str) -> str:
-    """The phone number's JID if `jid` is a LID whose number is known, else `jid`."""
-    if not is_lid(jid):
-        return jid
-    row = db.execute(
-        "SELECT pn FROM aliases WHERE account = ? AND lid = ?", (account, jid)
-    ).fetchone()
-    return str(row[0]) if row else jid
+    """The present number of the person with this address, the LID if the number is unknown; else `jid`."""
+    for _ in range(_FOLLOWED):
+        if is_lid(jid):
+            query = "SELECT pn FROM aliases WHERE account = ? AND lid = ?"
+        elif is_pn(jid):
+            query = "SELECT person FROM numbers WHERE account = ? AND number = ?"
+        else:
+            break
+        row = db.execute(query, (account, jid)).fetchone()
+        if row is None:
+            break
+        jid = str(row[0])
+    return jid
 
 
 def own_addresses(db: sqlite3.Connection, account: str) -> set[str]:
@@ -197,9 +212,8 @@ def own_addresses(db: sqlite3.Connection, account: str) -> set[str]:
 
 
 def resolve_thread(db: sqlite3.Connection, thread: str) -> str:
-    """The id of the phone number's thread if `thread` is that of a LID whose number is known, else `thread`."""
-    if not is_lid(thread):
+    """The id of the thread of the person with this address: of their present number, where it is known."""
+    if not is_lid(thread) and not is_pn(thread):
         return thread
-    parsed = ThreadId.parse(thread)
-    number = resolve(db, parsed.account, str(parsed.jid))
-    return str(ThreadId.make(parsed.account, Jid.parse(number)))
+    account, _, jid = thread.partition("__")
+    return f"{account}__{resolve(db, account, jid)}"

@@ -110,4 +110,16 @@ CREATE TABLE hidden_names ( -- messages that mention or quote a LID whose number
 ) WITHOUT ROWID;
 """
 
-STEPS: Final[tuple[Step, ...]] = (_FIRST, _TURNS, add_unique_indexes, _CHATS_OF_RECEIPTS)
+# `at_ms`: when an alias was last reported (aliases.py), 0 for those of an older wad.
+_NUMBERS: Final = """
+ALTER TABLE aliases ADD COLUMN at_ms INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX aliases_by_number ON aliases (account, pn);
+
+-- Other numbers of persons (numbers.py); `person` is a LID or a number, `asked` whether WhatsApp named them when asked.
+CREATE TABLE numbers (
+    account TEXT NOT NULL, number TEXT NOT NULL, person TEXT NOT NULL, at_ms INTEGER NOT NULL, asked INTEGER NOT NULL,
+    PRIMARY KEY (account, number)
+) WITHOUT ROWID;
+"""
+
+STEPS: Final[tuple[Step, ...]] = (_FIRST, _TURNS, add_unique_indexes, _CHATS_OF_RECEIPTS, _NUMBERS)

@@ -19,7 +19,15 @@ from typing import Any, Final, TypeVar, assert_never
 import msgspec
 
 from wad.core.auto_reply import AutoReply
-from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
+from wad.core.change import (
+    Change,
+    PutAlias,
+    PutAmendment,
+    PutChat,
+    PutMark,
+    PutMessage,
+    PutNumber,
+)
 from wad.core.errors import Fenced, NotFound, Unavailable
 from wad.core.jid import Jid
 from wad.core.message import Message, MessageStatus, Thread
@@ -39,6 +47,7 @@ from wad.store.port import (
     Cursor,
     Enqueued,
     PagePosition,
+    Recipient,
     Recorded,
     Staff,
     SyncStatus,
@@ -46,8 +55,9 @@ from wad.store.port import (
 )
 from wad.store.sqlite import history
 from wad.store.sqlite.addresses import with_numbers
-from wad.store.sqlite.aliases import put_alias
+from wad.store.sqlite.aliases import put_alias, put_number
 from wad.store.sqlite.messages import insert_entry, put_message
+from wad.store.sqlite.numbers import recipient
 from wad.store.sqlite.outbox import load_entry, put_mark, receive_amendment, settle_entry
 from wad.store.sqlite.queue import add_missing_chats, next_entry, readable, record_claim, requeue
 from wad.store.sqlite.rows import (
@@ -210,10 +220,16 @@ class SqliteStore:
         row = await self._read(lambda db: db.execute(query, (account,)).fetchone())
         return Cursor(*row) if row else None
 
-    async def aliases(self, account: str) -> dict[str, str]:
-        """Every known LID -> PN of an account."""
-        query = "SELECT lid, pn FROM aliases WHERE account = ?"
-        return dict(await self._read(lambda db: db.execute(query, (account,)).fetchall()))
+    async def aliases(self, account: str) -> list[PutAlias]:
+        """Every LID of an account whose number is known."""
+        query = "SELECT lid, pn, at_ms FROM aliases WHERE account = ?"
+        rows = await self._read(lambda db: db.execute(query, (account,)).fetchall())
+        return [PutAlias(*row) for row in rows]
+
+    async def recipient(self, account: str, to: Jid) -> Recipient:
+        """The address to which a message to `to` is sent."""
+        found, known = await self._read(lambda db: recipient(db, account, str(to)))
+        return Recipient(Jid.parse(found), known)
 
     # --- reading ------------------------------------------------------------------------------------
 
@@ -451,6 +467,8 @@ def _apply(db: sqlite3.Connection, account: str, changes: Sequence[Change]) -> R
                 put_chat(db, account, resolve_thread(db, change.thread), change)
             case PutAlias():
                 put_alias(db, account, change)
+            case PutNumber():
+                put_number(db, account, change)
             case _:
                 assert_never(change)
     return Recorded(

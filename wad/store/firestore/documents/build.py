@@ -38,6 +38,7 @@ from wad.store.firestore.documents.outbox import entry_fields, entry_path
 from wad.store.firestore.sync.change_log import Dirty, KeyKind
 from wad.store.port import AccountStatus
 from wad.store.sqlite.addresses import with_numbers
+from wad.store.sqlite.numbers import number_of, other_number
 from wad.store.sqlite.outbox import load_entry
 from wad.store.sqlite.rows import (
     THREAD_COLUMNS,
@@ -104,6 +105,8 @@ def _document(db: sqlite3.Connection, dirty: Dirty) -> tuple[str, Fields | None]
             return account_path(dirty.key), _account(db, dirty.key)
         case KeyKind.ALIAS:
             return _alias(db, dirty.key)
+        case KeyKind.NUMBER:
+            return _number(db, dirty.key)
         case KeyKind.FACT:
             account = dirty.key.partition("__")[0]
             return fact_path(dirty.key), {"accountId": account, "payload": dirty.payload}
@@ -191,13 +194,36 @@ def _account(db: sqlite3.Connection, account: str) -> Fields:
 
 def _alias(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
     account, _, lid = key.partition(" ")
-    fields: dict[str, Any] = {
+    found = number_of(db, account, lid)
+    if found is None:  # another person has the number now
+        return alias_path(account, lid), None
+    return alias_path(account, lid), _alias_fields(db, account, lid, {"atMs": found.at_ms})
+
+
+def _number(db: sqlite3.Connection, key: str) -> tuple[str, Fields | None]:
+    account, _, number = key.partition(" ")
+    found = other_number(db, account, number)
+    if found is None:
+        return alias_path(account, number), None
+    ours = {"person": found.person, "atMs": found.at_ms, "asked": found.asked}
+    return alias_path(account, number), _alias_fields(db, account, number, ours)
+
+
+def alias_path(account: str, address: str) -> str:
+    """The path of the document that maps another address of a person to the present number."""
+    return f"jid_aliases/{account}__{address}"
+
+
+def _alias_fields(
+    db: sqlite3.Connection, account: str, address: str, ours: dict[str, Any]
+) -> Fields:
+    return {
         "accountId": account,
-        "rawJid": lid,
-        "canonicalJid": resolve(db, account, lid),
+        "rawJid": address,
+        "canonicalJid": resolve(db, account, address),
         "source": "wad",
+        "wad": ours,
     }
-    return f"jid_aliases/{account}__{lid}", fields
 
 
 def cut(fields: Fields) -> Fields:

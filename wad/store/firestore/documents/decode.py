@@ -12,7 +12,15 @@ from typing import Any, Final
 
 import msgspec
 
-from wad.core.change import Change, PutAlias, PutAmendment, PutChat, PutMark, PutMessage
+from wad.core.change import (
+    Change,
+    PutAlias,
+    PutAmendment,
+    PutChat,
+    PutMark,
+    PutMessage,
+    PutNumber,
+)
 from wad.core.decoding import decoding
 from wad.core.errors import BadInput, InvalidData
 from wad.core.jid import Jid, JidKind, ThreadId, account_id
@@ -101,14 +109,25 @@ def _published(snapshot: Snapshot, account: str) -> Published:
 
 def _alias(snapshot: Snapshot) -> DocumentFacts:
     account = account_id(text(snapshot.fields, "accountId"))
-    lid = Jid.parse(text(snapshot.fields, "rawJid"))
-    pn = Jid.parse(text(snapshot.fields, "canonicalJid"))
-    if (lid.kind, pn.kind) != (JidKind.LID, JidKind.PN):
-        raise BadInput("it does not map a LID to a phone number")
-    if snapshot.id != f"{account}__{lid}":
-        raise BadInput("its LID is not the one in its document id")
-    key = f"{account} {lid}"
-    return DocumentFacts(snapshot, KeyKind.ALIAS, key, account, (PutAlias(str(lid), str(pn)),))
+    address = Jid.parse(text(snapshot.fields, "rawJid"))
+    ours = map_(snapshot.fields, "wad")
+    at_ms = ours.get("atMs", 0)
+    if type(at_ms) is not int or not 0 <= at_ms < LATEST_MS:
+        raise BadInput("its time is out of range")
+    if snapshot.id != f"{account}__{address}":
+        raise BadInput("its address is not the one in its document id")
+    change: PutAlias | PutNumber
+    if address.kind is JidKind.PN and "person" in ours:
+        kind, person = KeyKind.NUMBER, Jid.parse(text(ours, "person"))
+        valid = person.is_person and person != address
+        change = PutNumber(str(address), str(person), at_ms, asked=ours.get("asked") is True)
+    else:
+        kind, pn = KeyKind.ALIAS, Jid.parse(text(snapshot.fields, "canonicalJid"))
+        valid = (address.kind, pn.kind) == (JidKind.LID, JidKind.PN)
+        change = PutAlias(str(address), str(pn), at_ms)
+    if not valid:
+        raise BadInput("it does not map a LID, or another number of a person, to a phone number")
+    return DocumentFacts(snapshot, kind, f"{account} {address}", account, (change,))
 
 
 def _fact(snapshot: Snapshot, ident: str) -> DocumentFacts:

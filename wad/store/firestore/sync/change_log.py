@@ -23,13 +23,21 @@ class KeyKind(StrEnum):
     ENTRY = "entry"
     ACCOUNT = "account"
     ALIAS = "alias"  # ACCOUNT LID
+    NUMBER = "number"  # ACCOUNT NUMBER
     FACT = "fact"  # its digest; `payload` is the account and the change
     WA_ID = "wa_id"  # THREAD/ID of a message whose document id does not follow from its WhatsApp id
     DEDUPE = "dedupe"  # THREAD/ID of the same messages
     CONTACT = "contact"  # the id of a person's thread
 
 
-FACTS: Final = (KeyKind.MESSAGE, KeyKind.ALIAS, KeyKind.FACT, KeyKind.WA_ID, KeyKind.DEDUPE)
+FACTS: Final = (
+    KeyKind.MESSAGE,
+    KeyKind.ALIAS,
+    KeyKind.NUMBER,
+    KeyKind.FACT,
+    KeyKind.WA_ID,
+    KeyKind.DEDUPE,
+)
 """Kinds that every machine may push."""
 EXCLUSIVE: Final = (KeyKind.THREAD, KeyKind.ENTRY, KeyKind.ACCOUNT, KeyKind.CONTACT)
 """Kinds that only the holder of the lease may push."""
@@ -72,10 +80,15 @@ _KEYS: Final = {
     ("outbox", KeyKind.ENTRY): "{row}.id",
     ("accounts", KeyKind.ACCOUNT): "{row}.account",
     ("aliases", KeyKind.ALIAS): "{row}.account || ' ' || {row}.lid",
+    ("numbers", KeyKind.NUMBER): "{row}.account || ' ' || {row}.number",
 }
 
-_COLUMNS: Final = {"outbox": ("id", "account", "state", "created_ms", "wa_id", "entry")}
-"""The columns that are in a document, of tables with other columns: an entry's turn is local to this machine."""
+_COLUMNS: Final = {
+    "outbox": ("id", "account", "state", "created_ms", "wa_id", "entry"),
+    "aliases": ("account", "lid", "pn"),
+}
+"""The columns that are in a document, or change it: an entry's turn is local to this machine, and that an alias was
+reported again is no news."""
 
 
 class _RowKind(NamedTuple):
