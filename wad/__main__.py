@@ -21,6 +21,7 @@ from wad.lib.signals import Signals
 from wad.lib.streams import run as run_command
 from wad.state.ownership import check_owner
 from wad.systemd.failed_start import announced
+from wad.systemd.systemctl import booted
 
 _ENDS = ("--help", "-h", "--version")
 _VALUE_COLUMNS = 30
@@ -193,8 +194,17 @@ def check(ctx: click.Context, file: Path | None, new: bool) -> None:
 @_config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, by key.")
 def show(file: Path | None, as_json: bool) -> None:
-    """Show every value and its source; for a secret only whether it is set."""
+    """Show every value and its source; for a secret only whether it is set.
+
+    The values are those of a process that is started here; `wadctl config` shows those of the running daemon.
+    """
     loaded = load(file, os.environ)
+    if file is None and booted() and "INVOCATION_ID" not in os.environ:
+        click.echo(
+            "these are the settings of a process that is started here; wad.service has an environment and credentials"
+            " of its own: `wadctl config` shows its settings",
+            err=True,
+        )
     click.echo(_as_json(loaded) if as_json else _as_text(loaded))
 
 

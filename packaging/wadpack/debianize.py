@@ -132,7 +132,12 @@ def _scripts(payload: Path, debian: Path) -> None:
         write_files(payload, {place: (debian / name).read_bytes()})
         (payload / place).chmod(0o755)
         (debian / name).unlink()
-    write_files(payload, {"etc/wad/wad.toml": (TOP / "packaging" / "wad.toml").read_bytes()})
+    # Not below etc: dpkg would ask what to do with a changed file at each upgrade.  wad.postinst copies it.
+    write_files(payload, {f"{PREFIX}/wad.toml": (debian / "wad.toml").read_bytes()})
+    (debian / "wad.toml").unlink()
+    (payload / "etc" / "wad").mkdir(parents=True)
+    sample = (TOP / "packaging" / "wad.toml").read_bytes()
+    write_files(payload, {"usr/share/doc/wad/examples/wad.toml": sample})
 
 
 def _units(payload: Path) -> None:

@@ -108,6 +108,7 @@ TRIALS: tuple[Trial, ...] = (
     upgrading.stopped_stays_stopped,
     upgrading.package_of_before,
     upgrading.drop_ins_of_http,
+    upgrading.a_changed_configuration,
     upgrading.removed_and_installed,
     leaving.downgrade,
     leaving.remove,
@@ -216,9 +217,7 @@ async def on_system(
 def wanted(given: argparse.Namespace, system: str) -> list[Trial]:
     """The trials of one system, in their order."""
     # An earlier package takes minutes to build.
-    chosen = [
-        trial for trial in TRIALS if trial is not upgrading.package_of_before or not given.quick
-    ]
+    chosen = [trial for trial in TRIALS if trial not in _FROM_AN_EARLIER or not given.quick]
     if given.only:
         chosen = [trial for trial in TRIALS if trial.name in given.only]
     elif given.quick and len(given.system) > 1:
@@ -280,10 +279,14 @@ def _newer(given: argparse.Namespace, deb: Path, work: Path) -> Path:
     return newer
 
 
+_FROM_AN_EARLIER: Final = (upgrading.package_of_before, upgrading.a_changed_configuration)
+"""Trials that need an earlier package."""
+
+
 def _before(given: argparse.Namespace, work: Path) -> Path | None:
     """The earlier package, if a trial needs it."""
     chosen = {trial for system in given.system for trial in wanted(given, system)}
-    if given.before is not None or upgrading.package_of_before not in chosen:
+    if given.before is not None or chosen.isdisjoint(_FROM_AN_EARLIER):
         before: Path | None = given.before
         return before
     return building.of_commit(upgrading.BEFORE, work)

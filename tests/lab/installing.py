@@ -18,7 +18,8 @@ async def install(world: World) -> None:
     begun = time.monotonic()
     first, *others = commands("Install")
     assert "apt install" in first
-    await container.run(first, user=OPERATOR, timeout=300)
+    said = await container.run(first, user=OPERATOR, timeout=300)
+    assert "Next: sudo wadctl account add NAME --pair" in said, said
     world.measured("install_time", time.monotonic() - begun, "s", 20)
     for line in others:
         await container.run(line, user=OPERATOR)

@@ -102,6 +102,33 @@ async def drop_ins_of_http(world: World) -> None:
 
 
 @trial(Begins.INSTALLED, spoils=True)
+async def a_changed_configuration(world: World) -> None:
+    """The file is small; no upgrade asks about it or changes it, also one from a package that shipped it."""
+    assert world.packages.before is not None
+    container, file = world.container, "/etc/wad/wad.toml"
+    assert len((await container.run(f"cat {file}")).splitlines()) <= 5
+    assert "#port = 8080" in await container.run("cat /usr/share/doc/wad/examples/wad.toml")
+    await world.copy_in(world.packages.before, "/root/before.deb")
+    await world.copy_in(world.newer, "/root/newer.deb")
+    refused = await container.try_run(_BEFORE, timeout=300)
+    if (
+        refused.returncode
+    ):  # its preinst refuses a newer state; what was taken away for it is there again
+        assert "was written by a newer wad" in refused.stderr + refused.stdout
+        assert len((await container.run(f"cat {file}")).splitlines()) <= 5
+    await container.run(
+        "apt-get purge --yes --quiet wad && rm -rf /var/lib/wad.purged-*", timeout=300
+    )
+    await container.run(_BEFORE, timeout=300)
+    for install in (_AGAIN, _NEWER):
+        changed = (await container.run(f"cat {file}")) + "# changed\n"
+        await world.write(file, changed)
+        await container.run(f"{install} </dev/null", timeout=300)
+        assert await container.run(f"cat {file}") == changed
+        assert (await container.run(f"ls {file}*")).split() == [file]
+
+
+@trial(Begins.INSTALLED, spoils=True)
 async def removed_and_installed(world: World) -> None:
     """After a removal another installation starts all again, as a first one does."""
     await world.container.run("apt-get remove --yes --quiet wad", timeout=300)

@@ -172,10 +172,23 @@ async def test_an_account_that_was_logged_out(installation: Path) -> None:
     """By the phone; only a new pairing helps."""
     async with paired(installation) as system:
         await system.account.log_out()
-        shown = await system.daemon.wait_state("shop", "logged_out")
+        await system.daemon.wait_state("shop", "logged_out")
         checks = await system.daemon.doctor("--full", code=2)
     assert ill(checks)["accounts"] == "FAIL"
-    assert checks["accounts"]["fix"] == [f"wadctl account pair {shown['id']}"]
+    assert checks["accounts"]["fix"] == ["wadctl account pair shop"]
+
+
+async def test_sessions_that_were_left_behind(installation: Path) -> None:
+    """SESSIONS_PATH was moved away from existing accounts: both paths are named."""
+    async with paired(installation) as system:
+        daemon = system.daemon
+        await daemon.end()
+        daemon.environ["SESSIONS_PATH"] = str(installation / "elsewhere")
+        await daemon.start()
+        checks = await daemon.doctor(code=10)
+    assert checks["sessions"]["outcome"] == "WARN"
+    assert str(installation / "elsewhere") in checks["sessions"]["evidence"]
+    assert str(daemon.state / "sessions") in checks["sessions"]["evidence"]
 
 
 async def test_a_damaged_session(installation: Path) -> None:

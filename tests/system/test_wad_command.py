@@ -211,7 +211,7 @@ def test_an_installation_that_runs_already_is_warned(
 def test_show_has_every_value_and_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line per setting: key, value, source."""
     monkeypatch.setenv("PORT", "9")
-    rows = [line.split(maxsplit=2) for line in wad("config", "show").output.splitlines()]
+    rows = [line.split(maxsplit=2) for line in wad("config", "show").stdout.splitlines()]
     assert ["http.port", "9", "environment PORT"] in rows
     assert len(rows) == len(SETTINGS)
 
@@ -219,7 +219,7 @@ def test_show_has_every_value_and_its_source(monkeypatch: pytest.MonkeyPatch) ->
 def test_show_as_json_keeps_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program reads the same."""
     monkeypatch.setenv("PORT", "9")
-    document = json.loads(wad("config", "show", "--json").output)
+    document = json.loads(wad("config", "show", "--json").stdout)
     assert document["http.port"] == {"value": 9, "source": "environment PORT"}
     assert document["lease.ttl"]["value"] == 15
     assert document["state.dir"]["value"] == "/var/lib/wad"
@@ -233,6 +233,23 @@ def test_show_hides_secrets(monkeypatch: pytest.MonkeyPatch, arguments: tuple[st
     assert "(set)" in output
     assert "(not set)" in output
     assert "s3cret" not in output
+
+
+@pytest.mark.parametrize(
+    ("systemd", "started_by_it", "noted"),
+    [(True, False, True), (True, True, False), (False, False, False)],
+)
+def test_show_says_whose_settings_these_are(
+    monkeypatch: pytest.MonkeyPatch, systemd: bool, started_by_it: bool, noted: bool
+) -> None:
+    """A shell has neither the environment nor the credentials of the service; stdout has the settings only."""
+    monkeypatch.setattr("wad.__main__.booted", lambda: systemd)
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    if started_by_it:
+        monkeypatch.setenv("INVOCATION_ID", "1")
+    shown = wad("config", "show")
+    assert ("`wadctl config` shows its settings" in shown.stderr) is noted
+    assert "wadctl" not in shown.stdout
 
 
 def test_show_of_a_bad_configuration_exits_with_6(own_environment: Path) -> None:

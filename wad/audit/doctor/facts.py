@@ -185,6 +185,8 @@ class InstallationFacts:
     restarted: RestartComparison | None = None
     credentials: Credentials | None = None
     state: Directory | None = None
+    other_sessions: str = ""
+    """The usual directory of the sessions, if it has accounts but is not the configured one; else empty."""
     http: Mapping[int, str] = field(default_factory=dict)
 
     # --- commands for this machine

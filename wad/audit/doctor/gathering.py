@@ -85,6 +85,7 @@ def gather(means: Means, restarted: RestartComparison | None = None) -> Installa
         mounts=tuple(host.mounts_of([state_dir, sessions])),
         sessions=host.directory(sessions, uid),
         state=host.directory(state_dir, uid),
+        other_sessions=_other_sessions(state_dir, sessions),
         accounts=_accounts(sessions),
         health=answers.health,
         ready=answers.ready,
@@ -94,6 +95,17 @@ def gather(means: Means, restarted: RestartComparison | None = None) -> Installa
         restarted=restarted,
         credentials=None if loaded is None else credentials_of(loaded),
     )
+
+
+def _other_sessions(state_dir: Path, sessions: Path) -> str:
+    """The usual directory of the sessions, if it has accounts and is not the configured one; else empty."""
+    usual = state_dir / "sessions"
+    try:
+        if usual.resolve() != sessions.resolve() and AccountDirs(usual).all():
+            return str(usual)
+    except OSError:
+        pass  # what cannot be read is reported by the check of the state directory
+    return ""
 
 
 # --- the daemon and its settings --------------------------------------------------------------------

@@ -246,6 +246,11 @@ def writable(facts: InstallationFacts) -> Finding:
             f"others may read {_few(sessions.exposed)}: these files give access to the accounts",
             f"chmod -R go= {sessions.path}",
         )
+    if state is not None and state.exposed:
+        return check.warned(
+            f"others may read {_few(state.exposed)}: these files hold messages and give access to the accounts",
+            f"chmod -R go= {state.path}",
+        )
     if state is not None and state.mode & 0o022:
         return check.warned(
             f"{state.path} is writable for others (mode {state.mode:04o}), which gives access to the accounts",
@@ -284,6 +289,14 @@ def sessions(facts: InstallationFacts) -> Finding:
     found = facts.accounts
     if facts.sessions.hidden:
         return check.skipped(f"no permission to read {facts.sessions.path}: sudo wadctl doctor")
+    if facts.other_sessions:
+        return check.warned(
+            f"state.sessions (SESSIONS_PATH) is {facts.sessions.path}, but there are accounts in"
+            f" {facts.other_sessions}, which wad does not use",
+            *facts.stop,
+            f"cp -an {facts.other_sessions}/. {facts.sessions.path}/    # or set state.sessions to the old directory",
+            facts.start,
+        )
     if not found:
         return check.warned("there is no account", "wadctl account add NAME --pair")
     if (facts.daemon or {}).get("engine") == "simulator":
