@@ -68,6 +68,12 @@ def _not_text(error: UnicodeEncodeError) -> BadInput:
     )
 
 
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"wadctl {wad.__version__}")
+        ctx.exit()
+
+
 def _start(socket: str | None, timeout: float) -> None:
     click.get_current_context().obj = Invocation(socket_path(socket, os.environ), timeout)
 
@@ -87,6 +93,14 @@ root = Root(
             default=30.0,
             show_default=True,
             help="Seconds to wait for the daemon's reply.",
+        ),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_print_version,
+            help="Print the version of wadctl.",
         ),
     ],
     callback=_start,
@@ -172,6 +186,18 @@ def _version() -> None:
     invocation.print_line(f"wad    {running or f'unknown: {error_text}'}")
 
 
+def _help(command: tuple[str, ...]) -> None:
+    ctx = click.get_current_context().find_root()
+    found: click.Command = root
+    for word in command:
+        inner = found.get_command(ctx, word) if isinstance(found, click.Group) else None
+        if inner is None:
+            raise click.UsageError(f"No such command {' '.join(command)!r}.", ctx)
+        ctx = click.Context(inner, ctx, word)
+        found = inner
+    click.echo(found.get_help(ctx), color=ctx.color)
+
+
 def _completion(shell: str) -> None:
     from click.shell_completion import get_completion_class
 
@@ -209,6 +235,13 @@ def _custom_commands() -> list[click.Command]:
         help="Show the versions of wadctl and of the running daemon.\n\n"
         "Without a daemon, the version of wadctl is shown alone; the exit code is 0 in both cases.",
     )
+    help_ = Command(
+        "help",
+        params=[click.Argument(["command"], nargs=-1)],
+        callback=_help,
+        help="Show the help of wadctl, or of a command.\n\nExample: wadctl help account pair",
+    )
+    help_.arguments = (("[COMMAND]...", "the command, as it is typed"),)
     completion = Command(
         "completion",
         params=[click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"]))],
@@ -221,7 +254,7 @@ def _custom_commands() -> list[click.Command]:
     audit = audit_group()
     audit.add_command(repair_command())
     system = [audit, doctor_command(), verify_command(), cloud_run_group()]
-    return [restart, version, completion, token_group(), *system]
+    return [restart, version, help_, completion, token_group(), *system]
 
 
 def _build() -> None:

@@ -17,9 +17,10 @@ from typing import Annotated, Any, Final
 import click
 import msgspec
 
-from wad.api.operation import Operation
+from wad.api.operation import Access, Operation
 from wad.core.errors import BadInput
 from wadctl.invocation import Invocation, current_invocation
+from wadctl.stdin_text import read_text
 
 _TYPES: Final[dict[type, click.ParamType[Any]]] = {
     str: click.STRING,
@@ -38,6 +39,7 @@ _GROUP_HELP: Final = {
     "store": "Copy the store.",
 }
 """The help of each group that is not a command itself."""
+_FROM_STDIN: Final = {"text": "; - reads it from standard input"}
 JSON_OPTION: Final = "Print one JSON document instead of text."
 LINES_OPTION: Final = "Print one JSON document per line instead of text."
 
@@ -139,7 +141,9 @@ def command_of(
         context_settings={"ignore_unknown_options": _takes_numbers(fields)},
     )
     command.arguments = tuple(
-        (field.name.upper(), _description(field.type)) for field in fields if field.required
+        (field.name.upper(), _description(field.type) + _FROM_STDIN.get(field.name, ""))
+        for field in fields
+        if field.required
     )
     return command
 
@@ -247,7 +251,10 @@ def _run(operation: Operation, values: dict[str, Any], then: Then | None) -> Non
     invocation = current_invocation()
     if operation.confirm and not values["yes"]:
         confirm(operation, values)
+    values = read_text(values)
     params = params_of(operation, values)
+    if then is not None and "client_id" in values:
+        params.pop("wait", None)  # `then` follows the message, and shows its progress
     with invocation.client() as client:
         if operation.streaming:
             for item in client.stream(operation.name, params):
@@ -256,8 +263,15 @@ def _run(operation: Operation, values: dict[str, Any], then: Then | None) -> Non
         reply = client.call(operation.name, params, wait=float(params.get("wait", 0)))
     if then is not None:
         then(invocation, values, reply)
-    else:
+        return
+    try:
         invocation.show(operation.name, reply)
+        sys.stdout.flush()
+    except OSError:  # the output is full or closed; the caller reports that
+        if operation.access is not Access.READ:
+            command = " ".join(operation.command) or operation.name
+            click.echo(f"wadctl: `{command}` was done; only its output cannot be written", err=True)
+        raise
 
 
 def params_of(operation: Operation, values: dict[str, Any]) -> dict[str, Any]:

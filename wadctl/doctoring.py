@@ -32,8 +32,9 @@ _HELP: Final = """\
 Check the installation and print how to fix problems.
 
 Each line is PASS, WARN, FAIL or SKIPPED, with the evidence and the commands that fix it. Nothing is changed; only
---restart restarts the daemon. Phone numbers are masked and the machine's name is a hash, so that a report can be sent
-to others; --full shows them. Run it as root: checks that need more rights are skipped.
+--restart restarts the daemon. In a pipe, and with --markdown or --json, phone numbers are masked and the machine's
+name is a hash, so that a report can be sent to others; a terminal and --full show them. Run it as root: checks that
+need more rights are skipped.
 
 Example: sudo wadctl doctor --markdown > report.md
 
@@ -69,7 +70,9 @@ def _doctor(restart: bool, timeout: float, markdown: bool, full: bool, file: Pat
     invocation, clock = current_invocation(), SystemClock()
     restarted = restart_and_compare(invocation, timeout) if restart else None
     facts = gather(Means(lambda name: call(invocation, name), os.environ, file, clock), restarted)
-    examination = examine(facts, clock.wall_ms(), sanitised=not full)
+    # A terminal belongs to somebody who may see everything, and the commands must run as they are printed.
+    private = invocation.screen.terminal and not (markdown or invocation.json)
+    examination = examine(facts, clock.wall_ms(), sanitised=not (full or private))
     if invocation.json:
         invocation.print_json(examination)
     elif markdown:

@@ -77,7 +77,8 @@ def _send(file: Path, kind: str | None, mimetype: str | None, **values: Any) -> 
     with invocation.client() as client:
         values["sha256"] = _upload(invocation, client, file, chosen)
         params = params_of(operation, values)
-        reply = client.call(operation.name, params, wait=float(values["wait"]))
+        params.pop("wait", None)  # show_result() follows the message
+        reply = client.call(operation.name, params)
     show_result(invocation, values, reply)
 
 

@@ -17,7 +17,7 @@ from wad.core import paths
 from wad.core.errors import WadError
 from wadctl.client import Client
 from wadctl.render import render
-from wadctl.screen import Screen, screen_of
+from wadctl.screen import Screen, ascii_controls, screen_of
 from wadctl.unit import why_down
 
 
@@ -53,7 +53,8 @@ class Invocation:
 
     def print_json(self, document: Any) -> None:
         """Print one JSON document on one line."""
-        click.echo(msgspec.json.encode(document).decode())
+        text = msgspec.json.encode(document).decode()
+        click.echo(ascii_controls(text) if self.screen.terminal else text)
 
     def print_failure(self, error: WadError, **more: Any) -> None:
         """Print an error and its hint on stderr, and with --json a document on stdout."""

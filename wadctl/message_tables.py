@@ -16,7 +16,7 @@ from wad.api.views.message import (
     ThreadPage,
 )
 from wad.api.views.outbox import EntryPage, EntryView, SendReply
-from wadctl.screen import Screen, local, plain
+from wadctl.screen import Screen, local, plain, short_id
 
 _PLAIN: Final = ("text", "location", "contact")  # kinds that their text describes fully
 _NAMED: Final = 5  # ids that are listed under a page
@@ -98,28 +98,38 @@ def threads(screen: Screen, page: ThreadPage) -> str:
         ]
         for thread in page.threads
     ]
-    return _page(screen.table(heads, rows) if rows else "no conversations yet", page.next)
+    drop = ("MESSAGES", "TEXT", "LAST", "NAME")
+    text = screen.table(heads, rows, drop=drop) if rows else "no conversations yet"
+    return _page(text, page.next)
 
 
 def messages(screen: Screen, page: MessagePage) -> str:
     """A page of a thread's messages as a table."""
-    heads = ["TIME", "FROM", "STATE", "TEXT"]
+    heads = ["TIME", "ID", "FROM", "STATE", "TEXT"]
+    idents = [message.id for message in page.messages]
     rows = [
         [
             local(message.at_ms),
+            short_id(screen, message.id, idents),
             "you" if message.direction == "outbound" else message.name or message.sender,
-            message.status,
+            _state(message),
             line(message),
         ]
         for message in page.messages
     ]
     cut = [message.id for message in page.messages if message.cut]
-    text = screen.table(heads, rows) if rows else "no messages"
+    text = screen.table(heads, rows, drop=("STATE", "TIME")) if rows else "no messages"
     if cut:
         commands = [f"wadctl message {ident}" for ident in cut[:_NAMED]]
         text += "\n".join(["", "shown in full by:", *commands])
         text += f"\n... and {len(cut) - _NAMED} more" if len(cut) > _NAMED else ""
     return _page(text, page.next)
+
+
+def _state(message: MessageView) -> str:
+    """The status for people: a message of somebody else was received, whatever the store calls it."""
+    incoming = message.direction == "inbound" and message.status == "delivered"
+    return "received" if incoming else message.status
 
 
 def message(screen: Screen, reply: MessageShown) -> str:
@@ -131,7 +141,7 @@ def message(screen: Screen, reply: MessageShown) -> str:
         "from": sender,
         "thread": found.thread,
         "id": f"{found.id} ({found.wa_id or 'not sent yet'})",
-        "state": found.status,
+        "state": _state(found),
         "content": line(msgspec.structs.replace(found, text="")),
         "pinned": f"until {local(found.pinned_until_ms)}" if found.pinned_until_ms else "",
         "kept": "yes, it does not disappear from the phones" if found.kept else "",
@@ -151,9 +161,10 @@ def message(screen: Screen, reply: MessageShown) -> str:
 def entries(screen: Screen, page: EntryPage) -> str:
     """A page of the outbox as a table."""
     heads = ["ID", "ACCOUNT", "TO", "STATE", "TRIES", "QUEUED", "TEXT", "ERROR"]
+    idents = [entry.id for entry in page.entries]
     rows = [
         [
-            entry.id,
+            short_id(screen, entry.id, idents),
             entry.account,
             entry.to,
             entry.state,
@@ -164,7 +175,20 @@ def entries(screen: Screen, page: EntryPage) -> str:
         ]
         for entry in page.entries
     ]
-    return _page(screen.table(heads, rows) if rows else "the outbox is empty", page.next)
+    if not rows:
+        return _page("the outbox is empty", page.next)
+    if screen.fits(heads, rows):
+        return _page(screen.table(heads, rows), page.next)
+    # On a narrow terminal the whole error is below its entry.
+    first, *lines = screen.table(
+        heads[:-1], [row[:-1] for row in rows], drop=("TRIES", "QUEUED", "ACCOUNT", "TEXT")
+    ).split("\n")
+    text = [first]
+    for entry, row in zip(page.entries, lines, strict=True):
+        text.append(row)
+        if entry.error:
+            text += screen.paragraph("error:", "dim", entry.error, "  ")
+    return _page("\n".join(text), page.next)
 
 
 def _text(entry: EntryView) -> str:
@@ -176,6 +200,24 @@ def _page(text: str, next_page: str) -> str:
     return f"{text}\nmore: --before {next_page}" if next_page else text
 
 
+def entry(screen: Screen, found: EntryView) -> str:
+    """One outbox entry in full."""
+    pairs = [
+        ("id", found.id),
+        ("account", found.account),
+        ("to", found.to),
+        ("state", found.state),
+        ("attempts", str(found.attempts)),
+        ("queued", local(found.created_ms)),
+        ("sent", local(found.sent_ms) or "-"),
+        ("WhatsApp id", found.wa_id or "-"),
+        ("client id", found.client_id or "-"),
+        ("error", found.error or "-"),
+        ("text", _text(found)),
+    ]
+    return screen.fields(pairs)
+
+
 def entry_line(screen: Screen, entry: EntryView) -> str:
     """An outbox entry in one line."""
     error = f" ({plain(entry.error)})" if entry.error else ""
@@ -185,4 +227,9 @@ def entry_line(screen: Screen, entry: EntryView) -> str:
 def sent(screen: Screen, reply: SendReply) -> str:
     """A queued message in one line."""
     known = " (already queued: same client id)" if reply.duplicate else ""
-    return entry_line(screen, reply.message) + known
+    lines = [entry_line(screen, reply.message) + known]
+    if reply.waiting and reply.message.state == "queued":
+        lines += screen.paragraph("not sent yet:", "yellow", reply.waiting)
+        if reply.action:
+            lines += screen.paragraph("what to do:", "dim", reply.action, "  ")
+    return "\n".join(lines)

@@ -11,7 +11,7 @@ from wad.api.views.lease import HolderView, LeaseStatus
 from wad.api.views.quarantine import ItemView, Retried, Shown
 from wadctl import message_tables, status_tables
 from wadctl.replies import decoded, reply_type
-from wadctl.screen import Screen, local, plain
+from wadctl.screen import Screen, local, plain, short_id
 from wadctl.shapes import by_shape, value_text
 
 Renderer = Callable[[Screen, Any], str]
@@ -25,7 +25,9 @@ def render(name: str, screen: Screen, reply: object) -> str:
 def _event(screen: Screen, event: EventView) -> str:
     account = f" {event.account}" if event.account else ""
     kind = screen.paint(f"{event.kind:8}", "dim")
-    return f"{local(event.at_ms)}  {kind}{account} {plain(event.text)}"
+    ident = str(event.detail.get("id", ""))
+    which = f" ({short_id(screen, ident, [])})" if ident else ""
+    return f"{local(event.at_ms)}  {kind}{account} {plain(event.text)}{plain(which)}"
 
 
 # --- the lease ------------------------------------------------------------------------------------
@@ -69,6 +71,7 @@ def _holders(screen: Screen, holders: list[HolderView]) -> str:
             ]
             for holder in holders
         ],
+        drop=("ENDED", "REASON", "END", "ACQUIRED"),
     )
 
 
@@ -92,6 +95,7 @@ def _quarantined(screen: Screen, items: list[ItemView]) -> str:
             ]
             for item in items
         ],
+        drop=("SINCE", "NAME", "ACCOUNT"),
     )
 
 
@@ -128,6 +132,7 @@ RENDERERS: Final[dict[str, Renderer]] = {
     "accounts.list": status_tables.accounts,
     "accounts.show": status_tables.account,
     "accounts.add": status_tables.account_line,
+    "accounts.rename": status_tables.renamed,
     "accounts.start": status_tables.account_line,
     "accounts.stop": status_tables.account_line,
     "accounts.restart": status_tables.account_line,
@@ -144,6 +149,7 @@ RENDERERS: Final[dict[str, Renderer]] = {
     "quarantine.retry": _retried,
     "quarantine.drop": _dropped,
     "outbox.list": message_tables.entries,
+    "outbox.show": message_tables.entry,
     "outbox.retry": message_tables.entry_line,
     "outbox.cancel": message_tables.entry_line,
 }

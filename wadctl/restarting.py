@@ -25,6 +25,8 @@ class RestartRun:
     after: str | None = None
     accounts_before: int | None = None
     accounts_after: int | None = None
+    seconds: float = 0.0
+    """From the request until the new process had every account."""
 
     def facts(self) -> dict[str, Any]:
         """The fields of the JSON document."""
@@ -46,7 +48,8 @@ def restart_daemon(invocation: Invocation, timeout: float) -> None:
         invocation.print_failure(error, step=restart.step, **restart.facts())
         raise click.exceptions.Exit(error.exit_code) from error
     invocation.print_line(
-        f"restarted: {restart.before} -> {restart.after}, {restart.accounts_after} accounts"
+        f"restarted: ready after {restart.seconds:.1f} s, {restart.accounts_after} of"
+        f" {restart.accounts_before} accounts"
     )
     if invocation.json:
         invocation.print_json({"ok": True, **restart.facts()})
@@ -64,10 +67,12 @@ def perform(invocation: Invocation, restart: RestartRun, timeout: float, command
         _run(command, timeout)
     restart.step = "wait"
     invocation.print_line("restart requested; waiting for the new process ...")
-    end, found = invocation.monotonic() + timeout, "no reply"
+    begun, found = invocation.monotonic(), "no reply"
+    end = begun + timeout
     while invocation.monotonic() < end:
         try:
             if not (found := _pending(invocation, restart)):
+                restart.seconds = invocation.monotonic() - begun
                 return
         except StartFailed:
             raise  # no new process will start

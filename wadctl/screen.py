@@ -24,6 +24,8 @@ _GOOD: Final = frozenset({"connected", "active", "sent", "delivered", "read", "p
 _BAD: Final = frozenset(
     {"logged_out", "replaced", "banned", "outdated", "failed", "uncertain", "lost"}
 )
+_PROSE_LEAST: Final = 16
+"""Columns of the terminal that a column of prose keeps, if it needs as many, before other columns are dropped."""
 _PROSE: Final = frozenset({"TEXT", "ERROR", "REASON", "WHY", "HOW", "WHAT TO DO", "NAME", "FROM"})
 """Columns of prose: they are cut first, before columns that a user may want to copy."""
 _CUT_LAST: Final = frozenset({"STATE"})
@@ -51,9 +53,18 @@ class Screen:
         return self.paint(word, "red" if word in _BAD else "yellow")
 
     def table(
-        self, heads: Sequence[str], rows: Sequence[Sequence[str]], states: str = "STATE"
+        self,
+        heads: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        states: str = "STATE",
+        drop: Sequence[str] = (),
     ) -> str:
-        """Rows under headings; prose columns are cut first, states last.  The column named `states` is coloured."""
+        """Rows under headings, never wrapped.  The column named `states` is coloured.
+
+        Where the terminal is too narrow, the columns of `drop` are left out first, in this order; then prose is cut,
+        then other columns, and states last.
+        """
+        heads, rows = self._without(heads, rows, drop)
         texts = [[plain(cell) for cell in row] for row in rows]
         widths = _widths(heads, texts)
         if self.width:
@@ -71,6 +82,23 @@ class Screen:
                 cells[coloured] = cells[coloured].replace(word, self.state(word), 1)
             lines.append(_GAP.join(cells).rstrip())
         return "\n".join(lines)
+
+    def _without(
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]], drop: Sequence[str]
+    ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """The table without as many of the columns `drop` as the width requires."""
+        for name in drop:
+            widths = _widths(heads, [[plain(cell) for cell in row] for row in rows])
+            least = [
+                min(width, _PROSE_LEAST) if head in _PROSE else width
+                for head, width in zip(heads, widths, strict=True)
+            ]
+            if not self.width or sum(least) + len(_GAP) * (len(least) - 1) <= self.width:
+                break
+            at = heads.index(name)
+            heads = [*heads[:at], *heads[at + 1 :]]
+            rows = [[*row[:at], *row[at + 1 :]] for row in rows]
+        return heads, rows
 
     def fits(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
         """Whether this table fits into the width without a cut."""
@@ -129,6 +157,33 @@ def plain(text: str) -> str:
         char if char.isprintable() or char in _ALLOWED else " " if char.isspace() else "\ufffd"
         for char in text
     )
+
+
+_SHORT: Final = (
+    8  # characters of an id that are shown on a terminal; a command accepts any unique beginning
+)
+
+
+def short_id(screen: Screen, ident: str, among: Sequence[str]) -> str:
+    """The beginning of an id that is unique among those shown; whole in a pipe."""
+    if not screen.terminal:
+        return ident
+    size = _SHORT
+    while size < len(ident) and sum(other.startswith(ident[:size]) for other in among) > 1:
+        size += 1
+    return ident[:size]
+
+
+def ascii_controls(text: str) -> str:
+    """JSON text with every character escaped that a terminal could obey, or that hides or reverses others."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def columns(text: str) -> int:

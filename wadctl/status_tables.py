@@ -9,7 +9,7 @@ from typing import Final
 from wad.api.views.account import AccountView, BackfillView, RemovedReply, WorkerView
 from wad.api.views.importing import Imported
 from wad.api.views.status import HttpView, LimitsView, StatusView, SyncView
-from wadctl.screen import Screen, duration, local, plain
+from wadctl.screen import Screen, duration, local, plain, wrapped
 from wadctl.shapes import value_text
 
 # --- the daemon -----------------------------------------------------------------------------------
@@ -18,19 +18,20 @@ from wadctl.shapes import value_text
 def status(screen: Screen, reply: StatusView) -> str:
     """The status of the daemon, with a table of its accounts and its problems."""
     lease = reply.lease
-    held = "" if lease.valid_for_s is None else f", {lease.valid_for_s:g} s left without renewal"
     mode = screen.state(lease.mode)
-    lines = [
-        f"{reply.service} {reply.version} on {reply.instance}: {mode} ({plain(lease.reason)}{held})",
+    head = [
+        f"{reply.service} {reply.version} on {reply.instance}: {lease.mode} ({plain(lease.reason)})",
         f"up {duration(reply.uptime_s)}, pid {reply.pid}, engine {reply.engine}, store {reply.store},"
         f" receipts {reply.receipts or 'unknown'}",
         *_sync(reply.sync),
         *_limits(reply.limits),
         *_confinement(reply.accounts),
         *_http(reply.http),
-        "",
-        accounts(screen, reply.accounts),
     ]
+    if screen.width:
+        head = [line for text in head for line in wrapped(text, screen.width, later="  ")]
+    head[0] = head[0].replace(f": {lease.mode} ", f": {mode} ", 1)
+    lines = [*head, "", accounts(screen, reply.accounts)]
     if found := _problems(screen, reply):
         lines += ["", *found]
     return "\n".join(lines)
@@ -128,7 +129,9 @@ def accounts(screen: Screen, found: Sequence[AccountView]) -> str:
     if screen.fits(_HEADS, rows):
         return screen.table(_HEADS, rows)
     heads, *lines = screen.table(
-        _NARROW_HEADS, [[row[_HEADS.index(head)] for head in _NARROW_HEADS] for row in rows]
+        _NARROW_HEADS,
+        [[row[_HEADS.index(head)] for head in _NARROW_HEADS] for row in rows],
+        drop=("MEMORY", "BACKLOG", "FOR"),
     ).split("\n")
     text = [heads]
     for account, line in zip(found, lines, strict=True):
@@ -215,6 +218,11 @@ def account_line(screen: Screen, found: AccountView) -> str:
     """The account in one line."""
     todo = f" - {found.action}" if found.action else ""
     return f"{found.id}: {screen.state(found.state)} ({plain(found.reason)}){todo}"
+
+
+def renamed(screen: Screen, found: AccountView) -> str:
+    """The new name of an account."""
+    return f"{found.id} is now named {plain(found.name)}"
 
 
 def removed(screen: Screen, reply: RemovedReply) -> str:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import secrets
+from typing import Final
 
 import click
 
 from wad.core.token import Role, fresh, named
 from wadctl.commands import Command, CommandGroup, json_option
 from wadctl.invocation import current_invocation
+
+_HOW: Final = """\
+
+The token is shown only once; `line` has its hash. These commands, as root, let wad accept it:
+
+mkdir -p /etc/wad /etc/systemd/system/wad.service.d
+echo '{line}' >> /etc/wad/http-tokens
+printf '[Service]\\nLoadCredential=http-tokens:/etc/wad/http-tokens\\n' \\
+  > /etc/systemd/system/wad.service.d/http-tokens.conf
+systemctl daemon-reload
+systemctl restart wad
+
+The credential replaces http.tokens of wad.toml: where that is set, add the line there instead."""
 
 
 def _create(name: str, role: str) -> None:
@@ -20,10 +34,7 @@ def _create(name: str, role: str) -> None:
         return
     invocation.print_line(f"token   {token}")
     invocation.print_line(f"line    {line}")
-    invocation.print_line(
-        "The token is shown only once. Add the text after `line` to http.tokens, or to the file of\n"
-        "the systemd credential http-tokens (LoadCredential=), and restart wad."
-    )
+    invocation.print_line(_HOW.format(line=line))
 
 
 def token_group() -> click.Group:

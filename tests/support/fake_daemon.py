@@ -196,6 +196,9 @@ class FakeAccounts:
         account.card.phone = phone
         return account
 
+    async def name(self, ident: str, name: str) -> None:
+        self._all[ident].card.name = name
+
     async def remove(self, ident: str) -> Path:
         self.removed.append(ident)
         del self._all[ident]
@@ -353,6 +356,18 @@ class FakeStore:
 
     async def accounts(self) -> list[AccountStatus]:
         return self.published
+
+    async def entry(self, ident: str) -> Any:
+        return None
+
+    async def entry_ids(self, beginning: str, *, limit: int) -> list[str]:
+        return []
+
+    async def message(self, ident: str) -> Any:
+        return None
+
+    async def message_ids(self, beginning: str, *, limit: int) -> list[str]:
+        return []
 
     async def threads(self, account: str, **_: object) -> list[Thread]:
         return [Thread(id=f"{account}__1@g.us", account=account, chat="1@g.us", last_ms=1000)]

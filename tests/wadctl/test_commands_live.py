@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from click.testing import CliRunner
 
 from tests.support.fake_daemon import FakeDaemon
-from tests.support.wadctl_world import Served, Terminal, ask, run, served
+from tests.support.wadctl_world import COMMAND, Served, Terminal, ask, environment, run, served
+from wad import __version__
 from wad.core.connection import State
-from wad.core.message import MessageStatus
+from wad.core.content import Content, MessageKind
+from wad.core.message import Message, MessageStatus, Thread
 from wad.core.outbox import Entry
+from wad.core.outgoing import Text
 from wad.core.problem import Problem
 from wad.engine.port import Confinement
 from wad.lib.procfs import Usage
@@ -255,6 +260,8 @@ class FakeOutbound:
 
     def __init__(self, state: str, code: str = "", error: str = "") -> None:
         self.state, self.code, self.error = state, code, error
+        self.texts: list[str] = []
+        self.waits: list[float] = []
 
     async def enqueue(self, account: str, to: Any, content: Any, *, client_id: str) -> Any:
         """Queued for the first time."""
@@ -263,11 +270,24 @@ class FakeOutbound:
             secret=b"", created_ms=1, state=MessageStatus(self.state), error_code=self.code, error=self.error,
         )  # fmt: skip
         self.entry = entry
+        self.texts.append(entry.text)
         return Enqueued(entry, False)
 
     async def settled(self, ident: str, timeout: float) -> Any:
-        """As it is."""
+        """As it is, after the wait."""
+        self.waits.append(timeout)
+        await asyncio.sleep(0 if self.state != "queued" else timeout)
         return self.entry
+
+    async def stored(self, ident: str) -> Any:
+        """The entry in the store."""
+        return self.entry
+
+
+def sending(world: Served, outbound: FakeOutbound) -> None:
+    """Messages are queued by this outbox."""
+    world.do(lambda d: setattr(d, "outbound", outbound))
+    world.do(lambda d: setattr(d.store, "entry", outbound.stored))
 
 
 @pytest.mark.parametrize(
@@ -284,7 +304,7 @@ def test_the_result_of_a_message_is_the_exit_code(
     world: Served, outbound: FakeOutbound, code: int
 ) -> None:
     """A caller that waits for a message can act on its result."""
-    world.do(lambda d: setattr(d, "outbound", outbound))
+    sending(world, outbound)
     result = run(world, "send", "acc-1", "+15550000009", "hi", "--wait", "1", "--json")
     assert result.exit_code == code
     assert json.loads(result.stdout)["message"]["state"] == outbound.state
@@ -292,9 +312,117 @@ def test_the_result_of_a_message_is_the_exit_code(
 
 def test_queued_is_enough_without_waiting(world: Served) -> None:
     """Without --wait the message is only queued, and that is a success."""
-    world.do(lambda d: setattr(d, "outbound", FakeOutbound("queued")))
+    sending(world, FakeOutbound("queued"))
     result = run(world, "send", "acc-1", "+15550000009", "hi")
     assert (result.exit_code, result.stdout) == (0, "e1: queued\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "text"), [("hello\n", "hello"), ("one\n\ntwo\r\n", "one\n\ntwo"), ("-\n", "-")]
+)
+def test_a_text_from_standard_input(world: Served, given: str, text: str) -> None:
+    """`-` is the text on standard input without its last line end."""
+    outbound = FakeOutbound("queued")
+    sending(world, outbound)
+    result = run(world, "send", "acc-1", "+15550000009", "-", stdin=given)
+    assert (result.exit_code, outbound.texts) == (0, [text])
+
+
+@pytest.mark.parametrize("given", [b"", b"\n", b"\xff\xfe", b"x" * (1 << 20) + b"y"])
+def test_standard_input_without_a_text(world: Served, given: bytes) -> None:
+    """Nothing, no UTF-8, or too much is one line, and nothing is queued."""
+    outbound = FakeOutbound("queued")
+    sending(world, outbound)
+    done = subprocess.run(
+        [*COMMAND, "send", "acc-1", "+15550000009", "-"], env=environment(world.socket),
+        input=given, capture_output=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, outbound.texts) == (2, [])
+    assert done.stderr.startswith(b"wadctl: ")
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_account_that_cannot_send(world: Served) -> None:
+    """The message is queued, and it is said at once why it stays there and what helps."""
+    sending(world, FakeOutbound("queued"))
+    result = run(world, "send", "Depot", "+15550000009", "hi")
+    assert result.exit_code == 0
+    assert "not sent yet: account Depot is logged_out (removed)" in result.stdout
+    assert "what to do: wadctl account pair Depot" in result.stdout
+
+
+def test_a_wait_that_runs_out(world: Served) -> None:
+    """It is no error of the message, which stays queued; the exit code shows it to scripts."""
+    sending(world, FakeOutbound("queued"))
+    result = run(world, "send", "acc-1", "+15550000009", "hi", "--wait", "0.2")
+    assert (result.exit_code, result.stdout) == (8, "e1: queued\n")
+    assert result.stderr == "not sent yet, it stays queued; wadctl outbox show e1 --wait 60\n"
+
+
+def test_progress_and_ctrl_c_while_waiting(
+    world: Served, terminal: Callable[..., Terminal]
+) -> None:
+    """The state is shown while it lasts; Ctrl-C prints the id of what stays queued."""
+    sending(world, FakeOutbound("queued"))
+    shown = terminal("send", "Depot", "+15550000009", "hi", "--wait", "60", NO_COLOR="1")
+    shown.read_until("e1: queued (account Depot is logged_out (removed)")
+    shown.interrupt()
+    assert shown.wait() == 130
+    assert "the message is queued as e1; wadctl outbox cancel e1 cancels it" in shown.seen
+
+
+FULL: Final = Path("/dev/full")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["send", "acc-1", "+15550000009", "hi"], "the message is queued as e1"),
+        (["send", "acc-1", "+15550000009", "hi", "--json"], "the message is queued as e1"),
+        (["account", "stop", "acc-1"], "`account stop` was done"),
+        (["status"], ""),
+    ],
+)
+def test_a_full_device(world: Served, arguments: list[str], told: str) -> None:
+    """What was done is said on stderr, and the exit code is that of an output that cannot be written."""
+    sending(world, FakeOutbound("queued"))
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments], env=environment(world.socket), stdout=full,
+            stderr=subprocess.PIPE, text=True, check=False, timeout=30,
+        )  # fmt: skip
+    assert done.returncode == 74
+    *before, last = done.stderr.splitlines()
+    assert last == "wadctl: cannot write: No space left on device"
+    assert len(before) == bool(told)
+    assert told in "".join(before)
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "xx_YY.UTF-8", "de_DE.ISO-8859-1", ""])
+@pytest.mark.parametrize("closed", ["", "<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_no_traceback_in_any_environment(world: Served, locale: str, closed: str) -> None:
+    """Whatever the locale, and whichever stream is closed."""
+    world.do(lambda d: setattr(d.accounts.find("acc-1").card, "name", "Büro 日本"))
+    env = environment(world.socket, LC_ALL=locale, PYTHONIOENCODING="")
+    command = f"{shlex.join([*COMMAND, 'account', 'list'])} {closed}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], env=env, capture_output=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["account", "show", b"\xff"], ["send", "acc-1", "+15550000009", b"\xff"], [b"\xff"]],
+)
+def test_arguments_that_are_not_utf8(world: Served, arguments: list[str | bytes]) -> None:
+    """One line and its code."""
+    done = subprocess.run(
+        [*COMMAND, *arguments], env=environment(world.socket), capture_output=True, check=False,
+        timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
 
 
 # --- on a terminal --------------------------------------------------------------------------------------
@@ -362,6 +490,151 @@ def test_one_account_can_be_read_at_80_columns(
     assert reason.strip() in " ".join(shown.seen.split())
     first = next(n for n, line in enumerate(lines) if path in line)
     assert lines[first + 1].startswith(" " * 10)
+
+
+def long_lists(daemon: FakeDaemon) -> None:
+    """Threads, messages and outbox entries with long ids, addresses and texts."""
+    chat, account = "15550000012@s.whatsapp.net", "acc-15550000001"
+    daemon.accounts.have(account, "Front desk").become(State.CONNECTED, "logged in")
+    thread = Thread(
+        id=f"{account}__{chat}", account=account, chat=chat, name="Somebody with a long name",
+        last_ms=1000, last_text="word " * 40, unread=3, messages=1000,
+    )  # fmt: skip
+    messages = [
+        Message(
+            id=f"{n}" * 40, account=account, thread=thread.id, chat=chat, sender=chat, from_me=False,
+            at_ms=1_000_000 * n, wa_id=f"W{n}", content=Content(MessageKind.TEXT, "word " * 40),
+            push_name="Somebody with a long name", status=MessageStatus.DELIVERED,
+            stable_key=f"{n}" * 40, fingerprint="f",
+        )
+        for n in (1, 2)
+    ]  # fmt: skip
+    entries = [
+        Entry(
+            id=f"{n}" * 40, account=account, thread=thread.id, to=chat, content=Text("word " * 40),
+            client_id="c", secret=b"", created_ms=1, state=MessageStatus.FAILED,
+            error="the number has no WhatsApp account; check it and send the message again",
+        )
+        for n in (1, 2)
+    ]  # fmt: skip
+
+    async def lists(found: list[Any], *_: Any, **__: Any) -> list[Any]:
+        return found
+
+    async def one(ident: str) -> Any:
+        return thread
+
+    daemon.store.thread = one
+    daemon.store.threads = partial(lists, [thread])
+    daemon.store.messages = partial(lists, messages)
+    daemon.store.entries = partial(lists, entries)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+@pytest.mark.parametrize(
+    ("arguments", "whole"),
+    [
+        (["threads"], ["acc-15550000001__15550000012@s.whatsapp.net"]),
+        (["messages", "acc-15550000001", "+15550000012"], ["11111111", "22222222", "Somebody"]),
+        (["outbox"], ["11111111", "15550000012@s.whatsapp.net", "failed"]),
+        (["status"], ["acc-15550000001", "connected", "logged_out"]),
+        (["account", "list"], ["acc-15550000001", "connected", "logged_out"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_tables_drop_columns_before_they_cut(
+    world: Served,
+    terminal: Callable[..., Terminal],
+    width: int,
+    arguments: list[str],
+    whole: list[str],
+) -> None:
+    """At 80 and 60 columns no line is wrapped, and ids, states and advice are whole."""
+    world.do(long_lists)
+    shown = terminal(*arguments, columns=width, NO_COLOR="1")
+    assert shown.wait() == 0
+    lines = shown.seen.splitlines()
+    assert [line for line in lines if len(line) > width and "--before" not in line] == []
+    words = " ".join(shown.seen.split())
+    assert [text for text in whole if text not in words] == []
+    if arguments == ["outbox"]:
+        assert (
+            "error: the number has no WhatsApp account; check it and send the message again"
+            in words
+        )
+
+
+def test_messages_of_others_are_received(world: Served) -> None:
+    """`delivered` is a state of our own messages."""
+    world.do(long_lists)
+    out = run(world, "messages", "acc-15550000001", "+15550000012").stdout
+    assert " received " in out
+    assert " delivered " not in out
+
+
+def test_json_on_a_terminal_has_no_control_characters(
+    world: Served, terminal: Callable[..., Terminal]
+) -> None:
+    """They are escaped; the document is the same, and in a pipe it is unchanged."""
+    name = "\x9b31m\u202egnp\U000e0041\x7f"
+    world.do(lambda d: setattr(d.accounts.find("acc-1").card, "name", name))
+    shown = terminal("account", "show", "acc-1", "--json")
+    assert shown.wait() == 0
+    assert not {"\x9b", "\u202e", "\U000e0041", "\x7f"} & set(shown.seen)
+    assert json.loads(shown.seen)["name"] == name
+    assert name[:3] in run(world, "account", "show", "acc-1", "--json").stdout
+
+
+def test_events_say_which_message(world: Served) -> None:
+    """The id, by which `wadctl message` and `wadctl outbox show` find it."""
+    world.do(lambda d: d.bus.publish("outbox", "sent to +15550000002", account="acc-1", id="e1"))
+    assert "outbox   acc-1 sent to +15550000002 (e1)\n" in run(world, "events").stdout
+
+
+def test_rename_prints_what_it_did(world: Served) -> None:
+    """One line."""
+    world.do(lambda d: setattr(d.accounts, "rename", d.accounts.name))
+    assert run(world, "account", "rename", "acc-1", "Till").stdout == "acc-1 is now named Till\n"
+
+
+def test_version_and_help() -> None:
+    """As most programs have them."""
+    assert CliRunner().invoke(root, ["--version"]).stdout == f"wadctl {__version__}\n"
+    helped = CliRunner().invoke(root, ["help", "account", "pair"], prog_name="wadctl")
+    asked = CliRunner().invoke(root, ["account", "pair", "--help"], prog_name="wadctl")
+    assert helped.stdout == asked.stdout
+    assert CliRunner().invoke(root, ["help"], prog_name="wadctl").stdout.startswith("Usage: wadctl")
+    assert CliRunner().invoke(root, ["help", "nothing"]).exit_code == 2
+
+
+def test_a_token_comes_with_commands_that_add_it(tmp_path: Path) -> None:
+    """The commands are run by a shell; the file and the drop-in have what wad reads."""
+    out = CliRunner().invoke(root, ["token", "create", "crm", "--role", "viewer"]).stdout
+    line = re.search(r"^line +(\S+)$", out, re.MULTILINE)
+    assert line is not None
+    commands = out.partition("accept it:\n")[2].partition("\nThe credential")[0]
+    script = re.sub(r"^systemctl .*$", "", commands, flags=re.MULTILINE)
+    assert commands.count("systemctl ") == 2
+    subprocess.run(
+        ["/bin/sh", "-ec", script.replace("/etc/", f"{tmp_path}/etc/")], check=True, timeout=30
+    )
+    assert (tmp_path / "etc/wad/http-tokens").read_text() == f"{line[1]}\n"
+    drop_in = tmp_path / "etc/systemd/system/wad.service.d/http-tokens.conf"
+    assert drop_in.read_text() == (
+        f"[Service]\nLoadCredential=http-tokens:{tmp_path}/etc/wad/http-tokens\n"
+    )
+
+
+def test_a_restart_says_how_long_it_took(world: Served) -> None:
+    """And how many accounts there are again."""
+    restarts_as(world, "next", 2)
+    out = run(world, "restart").stdout
+    assert re.search(r"^restarted: ready after \d+\.\d s, 2 of 2 accounts$", out, re.MULTILINE)
+
+
+def test_status_does_not_count_down(world: Served) -> None:
+    """A lease that is renewed is no news."""
+    assert "without renewal" not in run(world, "status").stdout
 
 
 def test_every_command_is_described_whole() -> None:

@@ -23,6 +23,7 @@ from wad.api.context import Context
 from wad.api.operation import Access, Operation, Params, find
 from wad.core.decoding import decoding
 from wad.core.errors import BadInput, Denied, InvalidData, Passive, WadError
+from wad.core.request_errors import in_words
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def _admitted(context: Context, operation: Operation, params: object, access: Ac
             return msgspec.convert(params if params is not None else {}, operation.request)
     except InvalidData as error:
         # msgspec's own text names the invalid field, and may be shown: the caller wrote the request.
-        raise BadInput(str(error.__cause__ or error)) from error
+        raise BadInput(in_words(str(error.__cause__ or error))) from error
 
 
 def _passive(context: Context) -> Passive:

@@ -189,15 +189,15 @@ def arrival_text(message: Message) -> str:
     """What arrived, who wrote it, and where, in one line without its content."""
     what = noun(message.content.kind)
     if message.from_me:
-        return f"sent {what} to {_party(message.chat)}"
-    who = _party(message.sender) if message.sender else _party(message.chat)
+        return f"sent {what} to {shown_party(message.chat)}"
+    who = shown_party(message.sender) if message.sender else shown_party(message.chat)
     if message.push_name:
         who = f"{message.push_name} ({who})"
     where = "" if message.sender in ("", message.chat) else f" in {message.chat}"
     return f"received {what} from {who}{where}"
 
 
-def _party(address: str) -> str:
+def shown_party(address: str) -> str:
     """An address for people: a number with its plus sign, anything else as it is."""
     user, _, server = address.partition("@")
     return f"+{user}" if server == PN_SERVER and user.isdecimal() else address

@@ -286,6 +286,10 @@ class Store(Protocol):
         """One message."""
         ...
 
+    async def message_ids(self, beginning: str, *, limit: int) -> list[str]:
+        """Ids of messages that begin with this text, in their order."""
+        ...
+
     async def oldest(self, thread: str) -> Message | None:
         """The oldest message of a thread that can be the anchor of a history request to the phone."""
         ...
@@ -333,6 +337,10 @@ class Store(Protocol):
 
     async def entry(self, ident: str) -> Entry | None:
         """One outbox entry."""
+        ...
+
+    async def entry_ids(self, beginning: str, *, limit: int) -> list[str]:
+        """Ids of outbox entries that begin with this text, in their order."""
         ...
 
     async def entries(

@@ -11,6 +11,7 @@ from msgspec import Meta
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
 from wad.api.pages import PAGE_BYTES, fitting
+from wad.api.short_ids import find_entry, find_message
 from wad.api.views.message import (
     MessagePage,
     MessageShown,
@@ -62,7 +63,9 @@ class Messages(Params, frozen=True):
 class MessageRef(Params, frozen=True):
     """Which message to show."""
 
-    id: Annotated[str, Meta(description="the message's id, which lists show with --json")]
+    id: Annotated[
+        str, Meta(description="the message's id, or its beginning, as wadctl messages shows it")
+    ]
     at: Annotated[int, Meta(ge=0, description="the `next` of the previous piece")] = 0
 
 
@@ -80,7 +83,20 @@ class Outbox(Params, frozen=True):
 class EntryRef(Params, frozen=True):
     """Which outbox entry."""
 
-    id: Annotated[str, Meta(description="the entry's id")]
+    id: Annotated[
+        str, Meta(description="the entry's id, or its beginning, as wadctl outbox shows it")
+    ]
+
+
+class ShowEntry(Params, frozen=True):
+    """Which outbox entry to show."""
+
+    id: Annotated[
+        str, Meta(description="the entry's id, or its beginning, as wadctl outbox shows it")
+    ]
+    wait: Annotated[
+        float, Meta(ge=0, le=300, description="seconds to wait until it is sent or failed")
+    ] = 0
 
 
 async def _account_id(context: Context, ref: str) -> str:
@@ -137,9 +153,11 @@ async def message(context: Context, request: MessageRef) -> MessageShown:
 
     A text that is too long for one reply is shown in pieces (--at).
     """
-    found = await context.store.message(request.id)
+    found = await find_message(context.store, request.id)
     if found is None:
-        raise NotFound(f"there is no message {request.id!r}", hint="wadctl messages ... --json")
+        raise NotFound(
+            f"there is no message {request.id!r}", hint="wadctl messages ACCOUNT CHAT lists them"
+        )
     whole = whole_view(found)
     if len(msgspec.msgpack.encode(whole)) <= PAGE_BYTES:
         return MessageShown(whole, 0, None)
@@ -173,13 +191,31 @@ async def retry(context: Context, request: EntryRef) -> EntryView:
 
     An uncertain message may arrive twice.
     """
-    return entry_view(await context.outbound.retry(request.id))
+    return entry_view(await context.outbound.retry(await _entry_id(context, request.id)))
 
 
 @operation("outbox.cancel", access=Access.OPERATE, command="outbox cancel", leader_only=True)
 async def cancel(context: Context, request: EntryRef) -> EntryView:
     """Cancel a queued message."""
-    return entry_view(await context.outbound.cancel(request.id))
+    return entry_view(await context.outbound.cancel(await _entry_id(context, request.id)))
+
+
+@operation("outbox.show", access=Access.READ, command="outbox show")
+async def show_entry(context: Context, request: ShowEntry) -> EntryView:
+    """Show one message of the outbox, with --wait once it is sent or failed.
+
+    Example: wadctl outbox show 3f9c0a1b --wait 30
+    """
+    ident = await _entry_id(context, request.id)
+    return entry_view(await context.outbound.settled(ident, timeout=request.wait))
+
+
+async def _entry_id(context: Context, given: str) -> str:
+    """The whole id of an entry.  Raises NotFound, Conflict if several ids begin so."""
+    found = await find_entry(context.store, given)
+    if found is None:
+        raise NotFound(f"there is no message {given!r} in the outbox", hint="wadctl outbox")
+    return found.id
 
 
 def page_of(text: str) -> PagePosition | None:

@@ -8,6 +8,8 @@ from msgspec import Meta
 
 from wad.api.context import Context
 from wad.api.operation import Access, Params, operation
+from wad.api.short_ids import find_message
+from wad.api.views.account import waits_for
 from wad.api.views.outbox import SendReply, entry_view
 from wad.core.errors import NotFound
 from wad.core.jid import STATUS, Jid, recipient
@@ -40,8 +42,12 @@ To = Annotated[
     str,
     Meta(description="a number (+15550000002), a JID or a thread id", examples=["+15550000002"]),
 ]
-ReplyTo = Annotated[str, Meta(description="the id of the stored message to reply to")]
-MessageRef = Annotated[str, Meta(description="the id of a stored message (wadctl messages --json)")]
+ReplyTo = Annotated[
+    str, Meta(description="the id of the stored message to reply to, or its beginning")
+]
+MessageRef = Annotated[
+    str, Meta(description="the id of a stored message, or its beginning (wadctl messages)")
+]
 ClientId = Annotated[
     str,
     Meta(
@@ -322,7 +328,8 @@ async def _queue(
     entry = queued.entry
     if request.wait:
         entry = await context.outbound.settled(entry.id, timeout=request.wait)
-    return SendReply(entry_view(entry), queued.duplicate)
+    waiting, action = waits_for(account)
+    return SendReply(entry_view(entry), queued.duplicate, waiting, action)
 
 
 async def _reply_target(context: Context, account: Account, ident: str) -> Target | None:
@@ -331,10 +338,10 @@ async def _reply_target(context: Context, account: Account, ident: str) -> Targe
 
 async def _target(context: Context, account: Account, ident: str) -> Target:
     """The stored message with this id.  Raises NotFound, Conflict (it was not sent yet)."""
-    message = await context.store.message(ident)
+    message = await find_message(context.store, ident)
     if message is None or message.account != account.id:
         raise NotFound(
             f"account {account.id} has no message {ident!r}",
-            hint="wadctl messages ACCOUNT CHAT --json shows the ids",
+            hint="wadctl messages ACCOUNT CHAT shows the ids",
         )
     return target_of(message)

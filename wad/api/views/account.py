@@ -164,6 +164,15 @@ def _action(status: Status, reference: str) -> str:
     return status.action.replace("ACCOUNT", shlex.quote(reference))
 
 
+def waits_for(account: Account) -> tuple[str, str]:
+    """Why a message of this account is not sent now, and what the operator can do; empty if it can be sent."""
+    status, name = account.status, shown_name(account.card.name) or account.id
+    if status.state is State.CONNECTED:
+        return "", ""
+    text = f"account {name} is {status.state} ({cut(status.reason, LINE)}); it is sent once the account is connected"
+    return text, _action(status, account.card.name or account.id)
+
+
 def account_views(accounts: Accounts, now_ms: int) -> list[AccountView]:
     """The views of all accounts: those of this machine and those of other machines."""
     found = [account_view(account) for account in accounts.all()]

@@ -41,10 +41,15 @@ class EntryPage(msgspec.Struct, frozen=True):
 
 
 class SendReply(msgspec.Struct, frozen=True):
-    """The queued message; `duplicate`: it was queued before under the same client id."""
+    """The queued message; `duplicate`: it was queued before under the same client id.
+
+    `waiting`: why it is not sent at once, since the account is not connected; `action`: what the operator can do.
+    """
 
     message: EntryView
     duplicate: bool
+    waiting: str = ""
+    action: str = ""
 
 
 class PieceReply(msgspec.Struct, frozen=True):

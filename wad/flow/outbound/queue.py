@@ -14,7 +14,7 @@ from typing import Final
 
 from wad.core.errors import NotFound, TimedOut
 from wad.core.jid import Jid, ThreadId
-from wad.core.message import MessageStatus
+from wad.core.message import MessageStatus, shown_party
 from wad.core.outbox import (
     Cancel,
     Entry,
@@ -236,6 +236,6 @@ class Outbound:
 
     def _publish(self, entry: Entry) -> None:
         self._bus.publish(
-            "outbox", f"{entry.state}" + (f": {entry.error}" if entry.error else ""), account=entry.account,
-            id=entry.id, state=str(entry.state), wa_id=entry.wa_id, client_id=entry.client_id,
+            "outbox", f"{entry.state} to {shown_party(entry.to)}" + (f": {entry.error}" if entry.error else ""),
+            account=entry.account, id=entry.id, state=str(entry.state), wa_id=entry.wa_id, client_id=entry.client_id,
         )  # fmt: skip

@@ -289,6 +289,10 @@ class SqliteStore:
 
         return await self._read(work)
 
+    async def message_ids(self, beginning: str, *, limit: int) -> list[str]:
+        """Ids of messages that begin with this text."""
+        return await self._read(lambda db: _ids(db, "messages", beginning, limit))
+
     async def oldest(self, thread: str) -> Message | None:
         """The oldest message of a thread that the phone can find by its WhatsApp id."""
         return await self._read(lambda db: history.oldest(db, thread))
@@ -407,6 +411,10 @@ class SqliteStore:
         """One outbox entry."""
         return await self._read(lambda db: load_entry(db, ident))
 
+    async def entry_ids(self, beginning: str, *, limit: int) -> list[str]:
+        """Ids of outbox entries that begin with this text."""
+        return await self._read(lambda db: _ids(db, "outbox", beginning, limit))
+
     async def entries(
         self,
         account: str | None,
@@ -493,6 +501,12 @@ def _check_epoch(db: sqlite3.Connection, epoch: int) -> None:
     known = newest_epoch(db)
     if epoch < known:
         raise Fenced(f"epoch {epoch} is over, epoch {known} has begun")
+
+
+def _ids(db: sqlite3.Connection, table: str, beginning: str, limit: int) -> list[str]:
+    """Different ids of a table with this beginning."""
+    query = f"SELECT DISTINCT id FROM {table} WHERE id >= ?1 AND id < ?1 || char(1114111) ORDER BY id LIMIT ?2"
+    return [ident for (ident,) in db.execute(query, (beginning, limit)).fetchall()]
 
 
 def _where(
