@@ -46,7 +46,12 @@ def texts_sent(world: World, account: Account) -> list[str]:
 
 async def refused(world: World, times: int) -> None:
     """Wait until a message has returned to the queue this number of times."""
-    await until(lambda: sum(h.text.startswith("queued: ") for h in world.bus.history) >= times)
+    await until(
+        lambda: (
+            sum(h.text.startswith("queued to ") and ": " in h.text for h in world.bus.history)
+            >= times
+        )
+    )
 
 
 async def test_a_message_is_sent_and_delivered(tmp_path: Path) -> None:
@@ -160,7 +165,7 @@ async def test_not_sent_returns_to_the_queue(tmp_path: Path) -> None:
         account = await world.connected()
         world.worker(account).result = NotSent("not connected")
         entry = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
-        await until(lambda: any(h.text.startswith("queued: not") for h in world.bus.history))
+        await until(lambda: any(": not" in h.text for h in world.bus.history))
         world.worker(account).result = None
         entry = await world.outbound.settled(entry.id, timeout=TIMEOUT)
         assert entry.wa_id
@@ -344,7 +349,10 @@ async def test_a_pending_send_is_finished_when_the_term_ends(
         async with world.leading():
             account = await world.connected()
             entry = (await world.outbound.enqueue(account.id, BOB, Text("one"))).entry
-            await until(lambda: any(h.text == "sending" for h in world.bus.history), "sending")
+            await until(
+                lambda: any(h.detail.get("state") == "sending" for h in world.bus.history),
+                "sending",
+            )
         found = await world.store.entry(entry.id)
         assert found is not None
         assert found.wa_id

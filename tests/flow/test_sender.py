@@ -327,7 +327,10 @@ async def test_a_send_cut_off_by_the_end_of_the_term_is_settled(
             async with world.leading():
                 account = await world.connected()
                 entry = await queue(world, account, BOB, "one")
-                await until(lambda: any(h.text == "sending" for h in world.bus.history), "sending")
+                await until(
+                    lambda: any(h.detail.get("state") == "sending" for h in world.bus.history),
+                    "sending",
+                )
         async with world.leading():
             assert (await settled(world, entry)).wa_id
 
