@@ -296,6 +296,15 @@ EVENTS = st.one_of(
 )
 
 
+@pytest.mark.parametrize(("lasted", "attempts"), [(59.9, 4), (60.0, 1)])
+def test_failures_are_forgotten_after_a_stable_minute(lasted: float, attempts: int) -> None:
+    """A connection that broke earlier counts on."""
+    connected = replace(CONNECTED, attempts=3)
+    delays = replace(DELAYS, stable=60.0)
+    broken = step(connected, Ended("it is gone"), connected.since + lasted, 0.5, delays)
+    assert broken.attempts == attempts
+
+
 @given(st.lists(st.tuples(EVENTS, st.floats(0, 50)), max_size=40), st.floats(0, 0.999))
 def test_laws_of_the_machine(events: list[tuple[Input, float]], chance: float) -> None:
     """Whatever happens in whatever order, these hold after every step."""

@@ -49,6 +49,17 @@ def test_a_released_record_is_taken_with_the_next_epoch() -> None:
     assert lease.acquired(Seen(free, 0.0, "v"), "me", "x", TERMS, 6).epoch == 8
 
 
+def test_a_new_record_names_the_previous_holder() -> None:
+    """Also over a release, after which the record has no holder; and nobody if there was none."""
+
+    def previous(seen: Seen | None) -> str:
+        return lease.acquired(seen, "me", "x", TERMS, 6).previous
+
+    assert previous(Seen(a_record("them"), 99.0, "v")) == "them"
+    assert previous(Seen(lease.released(a_record("them"), 5), 0.0, "v")) == "them"
+    assert previous(None) == ""
+
+
 def test_a_dead_holder_is_succeeded_at_once() -> None:
     """A holder whose lock on this machine is free does not have to run out."""
     assert (

@@ -159,6 +159,28 @@ async def test_a_failure_ends_with_the_next_card_that_is_written(
     assert not keeper.failure
 
 
+async def test_events_are_written_before_an_account_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directory is renamed only then."""
+    disk = Disk(monkeypatch)
+    disk.open.set()
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        await account.keeper.settle()
+        settle = account.keeper.settle
+
+        async def settle_at_last() -> None:
+            disk.open.set()
+            await settle()
+
+        monkeypatch.setattr(account.keeper, "settle", settle_at_last)
+        disk.open.clear()
+        account.keeper.note(push_name="last")
+        removed = await world.accounts.remove(account.id)
+        assert any(b"last" in card.read_bytes() for card in removed.rglob("*.json"))
+
+
 async def test_events_are_written_before_the_daemon_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

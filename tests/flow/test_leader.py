@@ -372,6 +372,18 @@ async def test_an_unexpected_error_is_counted_and_tried_again(fault: str) -> Non
     assert not leaderships.acting
 
 
+async def test_a_standby_that_can_read_the_lease_again_is_well() -> None:
+    """It makes progress although it acquires nothing."""
+    broken, leaderships, loops = Broken(), Leaderships(), Loops(SystemClock())
+    await broken.write(Record(holder="two", nonce="two", epoch=1, ttl=3600), None)
+    broken.fault = "read"
+    async with running(a_leader(broken, "one", loops=loops), leaderships):
+        await until(lambda: loops.failing, "the error")
+        broken.fault = ""
+        await until(lambda: not loops.failing, "that all is well")
+        assert leaderships.epochs == []
+
+
 async def test_a_renewal_that_fails_unexpectedly_is_retried_within_the_permission() -> None:
     """Another attempt follows; only the end of the permission ends the term."""
     broken, leaderships = Broken(), Leaderships()

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from tests.support.small_world import World, a_world
 from tests.support.waiting import until
 from wad.api.views.problems import problems_of
-from wad.core.errors import Conflict
+from wad.core.errors import Conflict, Unavailable
 from wad.core.jid import Jid
 from wad.core.spool_gap import Position, gap
 from wad.flow.accounts.account import Account
+from wad.flow.inbound import pipeline
 from wad.state.spool import Spool
+from wad.store.port import Cursor
 from wad.store.sqlite.store import SqliteStore
 
 BOB = Jid.parse("15550000002@s.whatsapp.net")
@@ -186,6 +188,29 @@ async def test_a_file_that_wad_sets_aside_itself_is_not_a_gap(tmp_path: Path) ->
             await until(lambda: "set_aside" in codes(account), "the copy is reported")
             await until(lambda: account.inbound.error == "", "the new one is read")
             assert "inbox_gap" not in codes(account)
+
+
+async def test_a_file_that_stayed_after_all_is_watched_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exchange that changed nothing excuses no later gap."""
+
+    async def refuse(*_: object) -> None:
+        raise Unavailable("the store is away")
+
+    async def leave(_: Cursor | None) -> None:
+        pass
+
+    async with running(tmp_path, "one") as (world, account):
+        await receive(world, account, "A")
+        with monkeypatch.context() as patched:
+            patched.setattr(pipeline, "forget_spool", refuse)
+            await account.inbound.exchange(leave)
+        await receive(world, account, "B")
+        assert codes(account) == []
+        remove(account.account_dir.spool_db)
+        account.restart()
+        await until(lambda: "inbox_gap" in codes(account), "the gap is reported")
 
 
 async def test_another_account_of_the_same_id_misses_nothing(tmp_path: Path) -> None:
