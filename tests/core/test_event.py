@@ -22,6 +22,7 @@ from wad.core.event import (
     ReceiptReceived,
     decode,
     encode,
+    read_back,
 )
 from wad.core.jid import Jid
 
@@ -90,6 +91,11 @@ EVENTS: st.SearchStrategy[Event] = IN_HISTORY | st.builds(
 def test_an_event_is_decoded_as_it_was(event: Event) -> None:
     """decode(encode(e)) == e."""
     assert decode(encode(event)) == event
+
+
+@given(EVENTS)
+def test_an_event_that_is_read_back_is_encoded_as_usual(event: Event) -> None:
+    assert read_back(event) == encode(event)
 
 
 @given(EVENTS)

@@ -114,6 +114,15 @@ def test_a_message_that_could_not_be_read_stays_where_it_was() -> None:
     assert merged(again, placeholder) == after
 
 
+@pytest.mark.parametrize("first", ["", "15550000002@s.whatsapp.net"])
+def test_a_sender_that_one_copy_knows_is_kept(first: str) -> None:
+    """The other copy has none, whichever came first."""
+    second = "" if first else "15550000002@s.whatsapp.net"
+    hello = Content(MessageKind.TEXT, "hello")
+    known, again = (copy_of(hello, sender=one) for one in (first, second))
+    assert merged(known, again).sender == "15550000002@s.whatsapp.net"
+
+
 def test_a_copy_without_a_time_leaves_the_time() -> None:
     """The phone's history may have a message without its time."""
     hello = Content(MessageKind.TEXT, "hello")

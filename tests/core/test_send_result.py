@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wad.core.outbox import NotSent, Refused, Sent, Unknown
-from wad.core.send_result import SendResult, classify, from_wire, to_wire
+from wad.core.send_result import SendResult, classify, from_wire, is_not_in, to_wire
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,19 @@ def test_error_texts_of_the_library(text: str, found: str | None, result: type[S
 def test_failures_unrelated_to_the_message(text: str, unrelated: bool) -> None:
     """A missing disk or connection does not count against the message."""
     assert classify(text, None) == NotSent(text, unrelated=unrelated)
+
+
+@pytest.mark.parametrize(
+    ("text", "not_in"),
+    [
+        ("that group does not exist", True),
+        ("you're not participating in that group", True),
+        ("sending to non-status broadcast lists is not supported", False),
+        ("info query timed out", False),
+    ],
+)
+def test_errors_that_mean_not_in_the_group(text: str, not_in: bool) -> None:
+    assert is_not_in(text) is not_in
 
 
 TEXTS = st.text(max_size=20)

@@ -57,6 +57,17 @@ async def test_messages_are_recorded_in_order_of_arrival(tmp_path: Path) -> None
         assert account.inbound.backlog == 0
 
 
+async def test_a_message_has_its_time_of_arrival_in_microseconds(tmp_path: Path) -> None:
+    """It orders messages that WhatsApp sent in one second."""
+    async with a_world(tmp_path) as world, world.leading():
+        account = await world.connected()
+        before = world.clock.wall_ms()
+        world.worker(account).receive(BOB, "hello")
+        await until(lambda: account.inbound.recorded == 1, "the message")
+        (message,) = await world.store.messages(str(ThreadId.make(account.id, BOB)), limit=2)
+        assert before <= message.seen // 1000 <= world.clock.wall_ms()
+
+
 async def test_a_burst_within_one_millisecond_keeps_its_order(tmp_path: Path) -> None:
     """However many rows have the same time, and whatever their numbers."""
     async with a_world(tmp_path) as world, world.leading():
