@@ -43,7 +43,7 @@ class Machines:
         """A machine for a trial."""
         world = self._world
         if world is not None and self._state is Begins.INSTALLED and trial.begins is Begins.PAIRED:
-            await _pair(world)
+            await pair(world)
             self._state = Begins.PAIRED
         if world is None or self._state is not trial.begins:
             world = await self._fresh(trial.begins)
@@ -92,7 +92,7 @@ class Machines:
         if state is Begins.BARE:
             await _prepare(world)
         if state is Begins.PAIRED:
-            await _pair(world)
+            await pair(world)
         self._state = state
         return world
 
@@ -136,7 +136,7 @@ async def _prepare(world: World) -> None:
     await world.container.run(f"ln /home/{OPERATOR}/{world.deb.name} /root/wad.deb")
 
 
-async def _pair(world: World) -> None:
+async def pair(world: World) -> None:
     """The account that the trials use, connected, with a message."""
     await world.trust()
     await world.container.run("systemctl restart wad")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.lab.machines import pair
 from tests.lab.probing import Probes
 from tests.lab.trial import Begins, trial
 from tests.lab.units import nobody_is_deaf, states
-from tests.lab.world import INSTALL, World
+from tests.lab.world import INSTALL, OPERATOR, World
 
 BEFORE: Final = "ff70fbc"
-"""The last commit in which the daemon served HTTP itself, with databases in the current format."""
+"""The last commit in which the daemon served HTTP itself; its databases have an earlier format."""
 _NEWER: Final = f"{INSTALL} /root/newer.deb"
 _AGAIN: Final = f"{INSTALL} --allow-downgrades /root/wad.deb"
 _BEFORE: Final = f"{INSTALL} --allow-downgrades /root/before.deb"
+_REFUSED: Final = "was written by a newer wad"
 _STOPPED: Final = {
     "all": ("systemctl stop wad.socket wad-http.socket wad", "systemctl start wad"),
     "the service": ("systemctl stop wad.service", "systemctl start wad"),
@@ -54,14 +56,22 @@ async def _standing(world: World) -> dict[str, tuple[str, str]]:
     return found
 
 
-@trial(spoils=True)
+@trial(Begins.BARE, spoils=True)
 async def package_of_before(world: World) -> None:
-    """To the earlier package and back, twice, with probes and incoming messages: no probe fails, nothing is lost."""
+    """An upgrade from the earlier package fails no probe and loses nothing.
+
+    The way back is refused, since that wad cannot read the databases any more, and the installed one goes on.
+    """
     assert world.packages.before is not None
     await world.copy_in(world.packages.before, "/root/before.deb")
-    for install in (_BEFORE, _AGAIN, _BEFORE, _AGAIN):
+    await world.container.run(_BEFORE, timeout=300)
+    await world.container.run(f"adduser {OPERATOR} wad")
+    await pair(world)
+    for install in (_AGAIN, _BEFORE, _AGAIN):
         async with Probes("127.0.0.1", 8080, per_second=20) as probes:
-            await world.container.run(install, timeout=300)
+            done = await world.container.try_run(install, timeout=300)
+            assert (install is _BEFORE) == (done.returncode != 0), done
+            assert (install is _BEFORE) == (_REFUSED in done.stdout + done.stderr), done
             await world.peer.send_text(world.shop, "sent about an upgrade")
             await world.connected()
             answered = probes.answered
