@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from tests.lab.machines import pair
@@ -75,8 +76,9 @@ async def package_of_before(world: World) -> None:
             await world.peer.send_text(world.shop, "sent about an upgrade")
             await world.connected()
             answered = probes.answered
-            while probes.answered < answered + 40:
-                await world.container.run("sleep 0.2")
+            async with asyncio.timeout(60):
+                while probes.answered < answered + 40:
+                    await asyncio.sleep(0.2)
         assert not probes.errors, (install, probes.errors[:5], len(probes.errors))
         await world.nothing_lost()
     await nobody_is_deaf(world)
