@@ -223,7 +223,7 @@ async def test_an_end_without_a_fault_is_not_counted(tmp_path: Path, act: str) -
 async def test_a_file_is_uploaded_and_then_sent(tmp_path: Path) -> None:
     """The second call carries the answer of the first."""
     async with a_worker(
-        tmp_path, upload="['u', '/u', b'', b'', b'', 1, 1]", send="['sent', 'WA1', 7]"
+        tmp_path, upload="['u', '/u', b'', b'', b'', 1, 1]", send="['sent', 'WA1', 7, '']"
     ) as worker:
         assert await worker.send(BOB, FILE, SECRET, 1) == Sent("WA1", 7)
 

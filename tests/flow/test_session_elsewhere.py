@@ -71,7 +71,7 @@ async def test_its_messages_are_read_on_every_machine(tmp_path: Path, known: Fak
             page = await messages(context, Messages(account=ref, chat="+15550000002"))
             assert [message.text for message in page.messages] == ["hi"]
         assert (await readable_account(context, ident)).name == "shop"
-        for ref in ("acc-1", "Shop", "15550000003"):
+        for ref in ("acc-1", "Shops", "15550000003"):
             with pytest.raises(UnknownAccount):
                 await threads(context, ListThreads(account=ref))
 

@@ -121,7 +121,7 @@ async def test_the_phone_logs_the_device_out(tmp_path: Path) -> None:
         idents = await system.receive("one")
         await system.account.log_out()
         shown = await system.daemon.wait_state("shop", "logged_out")
-        assert shown["action"] == f"wadctl account pair {shown['id']}"
+        assert shown["action"] == "wadctl account pair shop"
         await system.account.phone.scan(await system.daemon.qr("shop"))
         await system.daemon.wait_state("shop", "connected")
         assert await system.counts() == Counter(idents)

@@ -232,6 +232,8 @@ class AppMessage(TypedDict):
     editedAtMs: int | None
     deleted: bool
     deletedAtMs: int | None
+    pinnedUntilMs: int | None
+    kept: bool
     reactions: list[ReactionDocument]
     mediaType: str | None
     media: MediaDocument | None
@@ -378,8 +380,9 @@ class BackfillStarted(TypedDict):
 
 
 class RepairResult(TypedDict):
-    """Messages that were requested, and threads whose counts were wrong."""
+    """The account, messages that were requested, and threads whose counts were wrong."""
 
+    account: str
     asked: int
     recounted: int
 
