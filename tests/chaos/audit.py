@@ -87,7 +87,7 @@ class Findings:
     """Ids (client ids for messages that wad sent) of errors; only `uncertain` and `given_up` are allowed.
 
     An uncertain message needs a reason.  A message is given up when two workers died while they sent it
-    (wad.core.outbox): the killer cannot be told from the message.
+    (wad.core.outbox): chaos cannot be distinguished from a message that crashes the library.
     """
 
     lost: tuple[str, ...] = ()  # sent to the account and not stored as what it was

@@ -144,7 +144,7 @@ def test_of_one_second_a_message_that_was_asked_for_again_may_be_late(
 
 
 def test_a_message_that_two_workers_died_of_is_given_up() -> None:
-    """It is no error, unless it arrived all the same."""
+    """That is allowed, unless the message arrived."""
     evidence = settled("c2", "failed", "two workers died", "kills_the_worker")
     arrived = audit(evidence)
     assert (arrived.ok, arrived.failed) == (False, ("c2",))

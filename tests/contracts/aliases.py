@@ -13,6 +13,7 @@ from tests.contracts.world import (
     ANN_LID_THREAD,
     ANN_THREAD,
     BOB,
+    EPOCH,
     GROUP,
     NOON,
     OTHER,
@@ -21,18 +22,23 @@ from tests.contracts.world import (
     amendment,
     arrival,
     edit,
+    mark,
     one_message,
     one_thread,
     queued,
     reaction,
+    sending,
+    sent,
     text,
     wa_id,
 )
 from wad.core.addresses import Addresses
 from wad.core.change import Change, PutAlias, PutChat, PutNumber
 from wad.core.content import Quote
-from wad.core.event import Content, MessageKind
+from wad.core.event import Content, MessageKind, ReceiptMark
 from wad.core.jid import Jid, ThreadId
+from wad.core.message import MessageStatus
+from wad.core.outbox import NotSent, Outcome, Refused, Unknown
 from wad.core.outgoing import OwnReaction, target_of
 from wad.store.port import Recipient, Store
 
@@ -286,6 +292,35 @@ class NumberContract(OneStore):
         assert content.target.chat == str(NEW)
         here = await store.messages(NEW_THREAD, limit=9)
         assert {m.client_id for m in here} == {"k1", ""}
+
+    async def test_what_may_be_sent_again_follows_the_person(self, store: Store) -> None:
+        """An attempt that is under way may fail, and an operator may retry what failed or is uncertain."""
+        await store.record(ACC, [dated(ANN_LID, ANN, 1)])
+        outcomes: dict[str, Outcome] = {
+            "failed": Refused("x", "no"),
+            "uncertain": Unknown("", "gone"),
+            "queued": NotSent("gone"),
+        }
+        for key, outcome in outcomes.items():
+            await sending(store, queued(key))
+            if key != "queued":
+                await store.settle(queued(key).id, outcome, epoch=EPOCH)
+        await store.record(ACC, [dated(ANN_LID, NEW, 2)])
+        await store.settle(queued("queued").id, outcomes["queued"], epoch=EPOCH)
+        found = {e.client_id: (e.state, e.to, e.thread) for e in await store.entries(ACC)}
+        assert found == {key: (key, str(NEW), NEW_THREAD) for key in outcomes}
+
+    async def test_receipts_of_the_former_owner_count(self, store: Store) -> None:
+        """The message was sent to them, whoever has the number now."""
+        await store.record(ACC, [dated(ANN_LID, ANN, 1)])
+        await sent(store, queued(), wa_id(1))
+        await store.record(ACC, [dated(EVE_LID, ANN, 5)])
+        await store.record(ACC, [mark(1, ReceiptMark.READ, thread=ANN_LID_THREAD, by=ANN_LID)])
+        (entry,) = await store.entries(ACC)
+        assert entry.state is MessageStatus.READ
+        await store.record(ACC, [mark(1, ReceiptMark.PLAYED, by=ANN)])
+        (entry,) = await store.entries(ACC)
+        assert entry.state is MessageStatus.READ
 
     async def test_the_next_owner_is_another_person(self, store: Store) -> None:
         """What was written before moves to the former owner's LID, and on to the next number."""

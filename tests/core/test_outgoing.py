@@ -35,6 +35,7 @@ from wad.core.outgoing import (
     summary,
     target_in,
     target_of,
+    vcard,
 )
 from wad.core.outgoing_rules import (
     EDIT_WINDOW_S,
@@ -339,3 +340,16 @@ def test_an_answer_to_a_status_goes_to_its_author() -> None:
     for status, to in ((OF_ANN, Jid("15550000099", "s.whatsapp.net")), (OURS_SHOWN, ANN)):
         with pytest.raises(BadInput, match="is by"):
             check(Text("x", status), to, NOON)
+
+
+@pytest.mark.parametrize(
+    ("phone", "digits"),
+    [
+        ("+40 0712345678", "400712345678"),
+        ("+49 (0)171 1234567", "491711234567"),
+        ("0049 171 1234567", "491711234567"),
+    ],
+)
+def test_a_contact_card_that_an_earlier_wad_queued_is_readable(phone: str, digits: str) -> None:
+    """A number that is refused today must not stop the queue in which it waits."""
+    assert f"waid={digits}:+{digits}\n" in vcard(ContactCard("Ann", phone))

@@ -144,6 +144,27 @@ def test_a_person_is_named_by_number_where_it_is_known(
     assert aliases.canonical(jid, alt, 1) == expected
 
 
+def test_a_number_in_the_history_replaces_none_that_is_known() -> None:
+    """The phone's history has the numbers of its time; of an unknown person it gives the first one."""
+    lid = Jid.parse("900000000000002@lid")
+    old, new = (Jid.parse(f"1555000000{n}@s.whatsapp.net") for n in (2, 3))
+    said = MessageReceived(
+        "H1", lid, lid, 1000, Content(MessageKind.TEXT, "before"), chat_alt=old, sender_alt=old
+    )
+    chunk = HistoryReceived((AliasReceived(lid, old), said))
+    known = Addresses([PutAlias(str(lid), str(new), 5)])
+    changes = plan("a", chunk, known, 9_000_000)
+    assert {change.at_ms for change in changes if isinstance(change, PutAlias)} == {0}
+    (message,) = [change.message for change in changes if isinstance(change, PutMessage)]
+    assert (message.chat, message.sender) == (str(new), str(new))
+    (message,) = [
+        change.message
+        for change in plan("a", chunk, Addresses(), 9_000_000)
+        if isinstance(change, PutMessage)
+    ]
+    assert message.chat == str(old)
+
+
 @pytest.mark.parametrize(
     "event",
     [

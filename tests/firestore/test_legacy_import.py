@@ -36,7 +36,7 @@ async def imported(store: FirestoreStore, *, dry_run: bool = False) -> list[Lega
 
 
 async def write_history(console: Console) -> None:
-    """A thread with messages of all revisions, and what is no message."""
+    """A thread with messages of all revisions, and documents that are not messages."""
     await console.set(f"threads/{ANN_THREAD}", a_thread(NOON + 3000, text="by the app"))
     await put(
         console,

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_world import ShiftedClock, a_world
+from tests.support.small_world import ShiftedClock, World, a_world
 from tests.support.waiting import TIMEOUT, until
 from wad.api.views.problems import problems_of
 from wad.core.errors import StateUnwritable
+from wad.flow.accounts.account import Account
 from wad.flow.accounts.card_keeper import RETRY, CardKeeper
 from wad.lib.loops import Loops
 from wad.lib.threads import ThreadPool
@@ -159,15 +160,22 @@ async def test_a_failure_ends_with_the_next_card_that_is_written(
     assert not keeper.failure
 
 
+async def on_a_slow_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[Account, Disk]:
+    """A connected account; nothing more is written before the disk is open."""
+    disk = Disk(monkeypatch)
+    disk.open.set()
+    account = await world.connected()
+    await account.keeper.settle()
+    disk.open.clear()
+    return account, disk
+
+
 async def test_events_are_written_before_an_account_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its directory is renamed only then."""
-    disk = Disk(monkeypatch)
-    disk.open.set()
     async with a_world(tmp_path) as world, world.leading():
-        account = await world.connected()
-        await account.keeper.settle()
+        account, disk = await on_a_slow_disk(world, monkeypatch)
         settle = account.keeper.settle
 
         async def settle_at_last() -> None:
@@ -175,7 +183,6 @@ async def test_events_are_written_before_an_account_is_removed(
             await settle()
 
         monkeypatch.setattr(account.keeper, "settle", settle_at_last)
-        disk.open.clear()
         account.keeper.note(push_name="last")
         removed = await world.accounts.remove(account.id)
         assert any(b"last" in card.read_bytes() for card in removed.rglob("*.json"))
@@ -185,12 +192,8 @@ async def test_events_are_written_before_the_daemon_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow disk does not lose the end state of an account."""
-    disk = Disk(monkeypatch)
-    disk.open.set()
     async with a_world(tmp_path) as world, world.leading():
-        account = await world.connected()
-        await account.keeper.settle()
-        disk.open.clear()
+        account, disk = await on_a_slow_disk(world, monkeypatch)
         account.keeper.note(push_name="last")
         asyncio.get_running_loop().call_later(0.2, disk.open.set)
     assert account.account_dir.card().push_name == "last"

@@ -418,10 +418,12 @@ async def test_a_row_that_cannot_be_planned_is_skipped(
 ) -> None:
     """Whatever is wrong with wad's own rules."""
 
-    def failing(account: str, event: Event, aliases: Addresses, seen: int) -> object:
+    def failing(
+        account: str, event: Event, aliases: Addresses, seen: int, reported_ms: int
+    ) -> object:
         if isinstance(event, MessageReceived) and event.id == "ID2":
             raise KeyError("a fault of ours")
-        return plan(account, event, aliases, seen)
+        return plan(account, event, aliases, seen, reported_ms)
 
     monkeypatch.setattr(planning, "plan", failing)
     async with a_world(tmp_path) as world, world.leading():

@@ -57,6 +57,13 @@ def test_one_damaged_field_costs_that_field(
     assert found.card == msgspec.structs.replace(card, **{field: usual})
 
 
+@pytest.mark.parametrize("phone", ["+490171234567", "+40 0712345678", "0049 171 1234567"])
+def test_a_number_that_an_earlier_wad_accepted_is_sound(tmp_path: Path, phone: str) -> None:
+    """Such a number is refused only where it is given anew."""
+    found = read_card(written(tmp_path, CARD, phone=phone), "acc-1")
+    assert (found.damage, found.card.phone) == ("", phone)
+
+
 @pytest.mark.parametrize("value", [1, "true", None, [], {}])
 def test_whether_it_should_run_is_true_or_not_known(tmp_path: Path, value: object) -> None:
     """Nothing that merely counts as true."""

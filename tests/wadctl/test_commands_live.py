@@ -352,7 +352,7 @@ def test_an_account_that_cannot_send(world: Served) -> None:
 
 
 def test_a_wait_that_runs_out(world: Served) -> None:
-    """It is no error of the message, which stays queued; the exit code shows it to scripts."""
+    """The message stays queued; the exit code shows scripts that the wait ran out."""
     sending(world, FakeOutbound("queued"))
     result = run(world, "send", "acc-1", "+15550000009", "hi", "--wait", "0.2")
     assert (result.exit_code, result.stdout) == (8, "e1: queued\n")
@@ -375,7 +375,7 @@ FULL: Final = Path("/dev/full")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "said"),
     [
         (["send", "acc-1", "+15550000009", "hi"], "the message is queued as e1"),
         (["send", "acc-1", "+15550000009", "hi", "--json"], "the message is queued as e1"),
@@ -383,7 +383,7 @@ FULL: Final = Path("/dev/full")
         (["status"], ""),
     ],
 )
-def test_a_full_device(world: Served, arguments: list[str], told: str) -> None:
+def test_a_full_device(world: Served, arguments: list[str], said: str) -> None:
     """What was done is said on stderr, and the exit code is that of an output that cannot be written."""
     sending(world, FakeOutbound("queued"))
     with FULL.open("w") as full:
@@ -394,8 +394,8 @@ def test_a_full_device(world: Served, arguments: list[str], told: str) -> None:
     assert done.returncode == 74
     *before, last = done.stderr.splitlines()
     assert last == "wadctl: cannot write: No space left on device"
-    assert len(before) == bool(told)
-    assert told in "".join(before)
+    assert len(before) == bool(said)
+    assert said in "".join(before)
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX", "xx_YY.UTF-8", "de_DE.ISO-8859-1", ""])

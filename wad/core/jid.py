@@ -160,7 +160,15 @@ def phone_digits(phone: str) -> str:
             f"{phone!r} has a 0 after the country code",
             hint="leave out the 0 that is dialled only within the country, for example +49 171 1234567",
         )
-    digits = _bare_digits(given)
+    return stored_digits(given)
+
+
+def stored_digits(phone: str) -> str:
+    """The digits of a number that was accepted earlier: also of one with a 0 after the country code.
+
+    An earlier wad kept that 0, so cards and queued messages may have it.  Raises BadPhone.
+    """
+    digits = _bare_digits(phone)
     digits = digits[1:] if digits.startswith("+") else digits.removeprefix("00")
     if not re.fullmatch(r"[1-9][0-9]{6,14}", digits, re.ASCII):
         raise BadPhone(

@@ -7,6 +7,7 @@ their own: they change their target.  `core.outgoing_rules` has WhatsApp's rules
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Final, assert_never
 
@@ -14,7 +15,7 @@ import msgspec
 
 from wad.core.content import Contact, Content, Location, MediaContent, MessageKind, Poll, Quote
 from wad.core.decoding import decoding
-from wad.core.errors import BadInput, Conflict
+from wad.core.errors import BadInput, BadPhone, Conflict
 from wad.core.jid import Jid, phone_digits
 from wad.core.message import Message
 
@@ -324,7 +325,10 @@ def quoted(target: Target) -> str:
 
 def vcard(card: ContactCard) -> str:
     """A contact card (RFC 2426) with the number in the apps' own field, so that the recipient can write to it."""
-    digits = phone_digits(card.phone)
+    try:
+        digits = phone_digits(card.phone)
+    except BadPhone:
+        digits = re.sub(r"[^0-9]", "", card.phone)  # queued by an earlier wad, which accepted it
     name = card.name.translate(_ESCAPED)
     return (
         f"BEGIN:VCARD\nVERSION:3.0\nN:;{name};;;\nFN:{name}\n"

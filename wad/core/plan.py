@@ -7,7 +7,7 @@ to the same store.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
 import msgspec
 
@@ -32,52 +32,77 @@ _SHARED: Final = frozenset({MessageKind.PIN, MessageKind.KEEP})
 """Amendments of which the newest of all senders counts."""
 
 
-def plan(account: str, event: Event, addresses: Addresses, seen: int = 0) -> list[Change]:
-    """The changes to the store that an event causes; `seen` is its arrival, in microseconds since 1970."""
+def plan(
+    account: str,
+    event: Event,
+    addresses: Addresses,
+    seen: int = 0,
+    reported_ms: int | None = None,
+) -> list[Change]:
+    """The changes to the store that an event causes; `seen` is its arrival, in microseconds since 1970.
+
+    `reported_ms`: when the pairs of LIDs and numbers in it were true; at its arrival, if None.
+    """
+    reported_ms = seen // 1000 if reported_ms is None else reported_ms
     match event:
         case MessageReceived():
-            return _message(account, event, addresses, seen)
+            return _message(account, event, addresses, seen, reported_ms)
         case ReceiptReceived():
-            return _receipt(account, event, addresses, seen)
+            return _receipt(account, event, addresses, reported_ms)
         case ChatReceived():
-            return _chat(account, event, addresses, seen)
+            return _chat(account, event, addresses, reported_ms)
         case AliasReceived(lid, pn):
-            return [*_aliases(seen, (lid, pn))]
+            return [*_aliases(reported_ms, (lid, pn))]
         case HistoryReceived():
             return _history(account, event, addresses, seen)
         case _:
             assert_never(event)
 
 
-def parts(event: Event, seen: int) -> Iterator[tuple[SingleEvent, int]]:
-    """The items of a history chunk, or the event itself, each with its time of arrival for ordering."""
+class EventPart(NamedTuple):
+    """One event, and the times with which it is planned."""
+
+    event: SingleEvent
+    seen: int
+    reported_ms: int
+
+
+def parts(event: Event, seen: int) -> Iterator[EventPart]:
+    """The items of a history chunk, or the event itself, each with its time of arrival for ordering.
+
+    The phone's history has numbers of any time: such a pair never replaces a number that is known.
+    """
     if not isinstance(event, HistoryReceived):
-        yield event, seen
+        yield EventPart(event, seen, seen // 1000)
         return
-    yield from zip(event.events, range(seen - len(event.events), seen), strict=True)
+    first = seen - len(event.events)
+    for number, item in enumerate(event.events):
+        yield EventPart(item, first + number, 0)
 
 
 def _history(account: str, event: HistoryReceived, addresses: Addresses, seen: int) -> list[Change]:
     """The changes of a history chunk's events in order, all of them before later events."""
     known = addresses.copy()
     changes: list[Change] = []
-    for part, number in parts(event, seen):
-        for change in plan(account, part, known, number):
+    for part in parts(event, seen):
+        for change in plan(account, part.event, known, part.seen, part.reported_ms):
             if isinstance(change, PutAlias):
                 known.put(change)
             changes.append(change)
     return changes
 
 
-def _message(account: str, event: MessageReceived, addresses: Addresses, seen: int) -> list[Change]:
+def _message(
+    account: str, event: MessageReceived, addresses: Addresses, seen: int, reported_ms: int
+) -> list[Change]:
     sender = event.sender
     # A one-to-one chat is its other party: if the server gave only the sender's number, it is the chat's, too.
     chat_alt = event.chat_alt
     if chat_alt is None and sender is not None and event.chat.party() == sender.party():
         chat_alt = event.sender_alt
-    chat = addresses.canonical(event.chat, chat_alt, seen // 1000)
-    by = None if sender is None else addresses.canonical(sender, event.sender_alt, seen // 1000)
-    alias_changes = _aliases(seen, (event.chat, event.chat_alt), (sender, event.sender_alt))
+    chat = addresses.canonical(event.chat, chat_alt, reported_ms)
+    by = None if sender is None else addresses.canonical(sender, event.sender_alt, reported_ms)
+    alias_changes = _aliases(reported_ms, (event.chat, event.chat_alt), (sender, event.sender_alt))
     if event.content.kind in AMENDING and event.content.target:
         return [*alias_changes, _amendment(account, event, chat, by)]
     if event.content.kind is MessageKind.NOTICE:
@@ -143,12 +168,16 @@ def _notice(account: str, event: MessageReceived, chat: Jid, by: Jid | None) -> 
     )
 
 
-def _receipt(account: str, event: ReceiptReceived, addresses: Addresses, seen: int) -> list[Change]:
-    alias_changes = _aliases(seen, (event.chat, event.chat_alt), (event.sender, event.sender_alt))
+def _receipt(
+    account: str, event: ReceiptReceived, addresses: Addresses, reported_ms: int
+) -> list[Change]:
+    alias_changes = _aliases(
+        reported_ms, (event.chat, event.chat_alt), (event.sender, event.sender_alt)
+    )
     chat_alt = event.chat_alt
     if chat_alt is None and event.chat.party() == event.sender.party():
         chat_alt = event.sender_alt
-    chat = addresses.canonical(event.chat, chat_alt, seen // 1000)
+    chat = addresses.canonical(event.chat, chat_alt, reported_ms)
     thread = str(ThreadId.make(account, chat))
     if event.from_me:
         # Our phone read messages of the chat.
@@ -158,15 +187,17 @@ def _receipt(account: str, event: ReceiptReceived, addresses: Addresses, seen: i
             if read
             else [*alias_changes]
         )
-    by = str(addresses.canonical(event.sender, event.sender_alt, seen // 1000))
+    by = str(addresses.canonical(event.sender, event.sender_alt, reported_ms))
     return [
         *alias_changes,
         *(PutMark(thread, wa_id, event.mark, by, event.at_ms) for wa_id in event.ids),
     ]
 
 
-def _chat(account: str, event: ChatReceived, addresses: Addresses, seen: int) -> list[Change]:
-    chat = addresses.canonical(event.chat, event.chat_alt, seen // 1000)
+def _chat(
+    account: str, event: ChatReceived, addresses: Addresses, reported_ms: int
+) -> list[Change]:
+    chat = addresses.canonical(event.chat, event.chat_alt, reported_ms)
     change = PutChat(
         thread=str(ThreadId.make(account, chat)),
         chat=str(chat),
@@ -179,11 +210,11 @@ def _chat(account: str, event: ChatReceived, addresses: Addresses, seen: int) ->
         expires_s=event.expires_s,
         expires_ms=event.expires_ms,
     )
-    return [*_aliases(seen, (event.chat, event.chat_alt)), change]
+    return [*_aliases(reported_ms, (event.chat, event.chat_alt)), change]
 
 
-def _aliases(seen: int, *pairs: tuple[Jid | None, Jid | None]) -> list[PutAlias]:
-    """The pairs of a LID and a number, which count as reported when the event arrived."""
+def _aliases(reported_ms: int, *pairs: tuple[Jid | None, Jid | None]) -> list[PutAlias]:
+    """The pairs of a LID and a number, as reported at this time."""
     # Not a set: the same event gives the same list, in every process.
     found: dict[PutAlias, None] = {}
     for one, other in pairs:
@@ -191,5 +222,5 @@ def _aliases(seen: int, *pairs: tuple[Jid | None, Jid | None]) -> list[PutAlias]
             kinds = {one.kind: one.party(), other.kind: other.party()}
             if JidKind.LID in kinds and JidKind.PN in kinds:
                 lid, pn = str(kinds[JidKind.LID]), str(kinds[JidKind.PN])
-                found[PutAlias(lid, pn, seen // 1000)] = None
+                found[PutAlias(lid, pn, reported_ms)] = None
     return list(found)

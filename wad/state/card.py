@@ -18,7 +18,7 @@ from wad.core.decoding import decoding
 from wad.core.end_state import EndState
 from wad.core.errors import InvalidData
 from wad.core.history import BackfillResult
-from wad.core.jid import Jid, phone_digits
+from wad.core.jid import Jid, stored_digits
 from wad.core.names import shown_name
 from wad.core.spool_gap import Gap
 from wad.core.untrusted import LAST_MS
@@ -116,7 +116,7 @@ def _sound(card: AccountCard) -> AccountCard:
     for address in filter(None, (card.jid, card.lid)):
         Jid.parse(address)
     if card.phone:
-        phone_digits(card.phone)
+        stored_digits(card.phone)
     for ms in (card.created_ms, card.exported_ms):
         if not 0 <= ms <= LAST_MS:
             raise InvalidData(f"the time {ms} is out of range")

@@ -46,14 +46,16 @@ class Follow(Params, frozen=True):
 async def status(context: Context, request: NoParams, caller: Caller) -> StatusView:
     """Show the daemon, its lease, its accounts and its problems.
 
-    QR codes are shown only to callers that may pair an account.
+    Codes are shown only to callers that may pair an account.
 
     Example: watch -n 5 wadctl status
     """
     config, found = context.loaded.config, problems(context)
     accounts = account_views(context.accounts, context.clock.wall_ms())
     if not caller.sees_codes:
-        accounts = [replace(account, qr=None) for account in accounts]
+        accounts = [
+            replace(account, qr=None, pairing_code=None, pairing_phone=None) for account in accounts
+        ]
     return StatusView(
         service="wad",
         version=wad.__version__,

@@ -93,8 +93,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
 
     `pairing_phone`: the number of the phone on which `pairing_code`, of eight characters, links the account; both are
     None unless such a code was requested.  `pairing_ends_in_s`: seconds until the pairing window closes; None while it
-    is closed.  `created_ms` is None for an
-    account that runs on another machine.
+    is closed.  `created_ms` is None for an account that runs on another machine.
     """
 
     id: str

@@ -18,7 +18,7 @@ import msgspec
 from wad.core.connection import State
 from wad.core.decoding import decoding
 from wad.core.errors import BadInput, Conflict
-from wad.core.jid import Jid, account_id, phone_digits
+from wad.core.jid import Jid, account_id, stored_digits
 from wad.core.names import LONGEST, shown_name
 from wad.core.text import cut, repaired
 from wad.flow.accounts.account import Account
@@ -141,7 +141,7 @@ def _checked(card: AccountCard) -> AccountCard:
         card,
         id=account_id(card.id),
         name=shown_name(card.name),
-        phone=f"+{phone_digits(card.phone)}" if card.phone else "",
+        phone=f"+{stored_digits(card.phone)}" if card.phone else "",
         push_name=cut(repaired(card.push_name), LONGEST),
     )
 

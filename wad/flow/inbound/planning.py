@@ -106,9 +106,9 @@ def planned(account: str, row: SpoolRow, addresses: Addresses, seen: int) -> Pla
     found.event = event
     found.refused += ["it cannot be decoded"] * missing
     found.skipped = event.skipped if isinstance(event, HistoryReceived) else 0
-    for part, at in parts(event, seen):
+    for part in parts(event, seen):
         try:
-            changes = plan(account, part, addresses, at)
+            changes = plan(account, part.event, addresses, part.seen, part.reported_ms)
         except ITEM_FAULTS as error:
             found.refused.append(reason_of(error))
             continue

@@ -48,7 +48,7 @@ def _entries_of(db: sqlite3.Connection, account: str, wa_id: str) -> list[Entry]
 def settle_entry(db: sqlite3.Connection, entry: Entry) -> Entry:
     """Store an entry that has advanced; apply the echo and the receipts that are stored for its WhatsApp id."""
     if entry.wa_id:
-        marks = _marks_of(db, entry.account, entry.wa_id, entry.thread)
+        marks = _marks_of(db, entry.account, entry.wa_id, _chat_of(db, entry))
         entry = _with_marks(_with_echo(db, entry), marks)
     _write_entry(db, entry)
     if entry.wa_id:
@@ -101,7 +101,7 @@ def apply_marks(db: sqlite3.Connection, account: str, wa_id: str) -> None:
     """Apply the stored receipts to the message and its entry."""
     # Writing an entry also writes its message; an entry that amends another message has none.
     for entry in _entries_of(db, account, wa_id):
-        if marks := _marks_of(db, account, wa_id, entry.thread):
+        if marks := _marks_of(db, account, wa_id, _chat_of(db, entry)):
             _write_entry(db, _with_marks(entry, marks))
     query = (
         f"SELECT number, thread, status FROM messages WHERE {HAS_WA_ID} AND from_me"
@@ -113,6 +113,12 @@ def apply_marks(db: sqlite3.Connection, account: str, wa_id: str) -> None:
             after = further(after, status_of(mark))
         if after is not MessageStatus(status):
             db.execute("UPDATE messages SET status = ? WHERE number = ?", (after, number))
+
+
+def _chat_of(db: sqlite3.Connection, entry: Entry) -> str:
+    """The thread of the person to whom it was sent: the number in the entry may be somebody else's by now."""
+    row = db.execute("SELECT thread FROM outbox WHERE id = ?", (entry.id,)).fetchone()
+    return str(row[0]) if row and row[0] else entry.thread
 
 
 def _marks_of(db: sqlite3.Connection, account: str, wa_id: str, thread: str) -> list[ReceiptMark]:

@@ -91,21 +91,24 @@ def _log_unreadable(ident: str, why: str) -> None:
 
 
 def merge_chats(db: sqlite3.Connection, account: str, old: str, new: str) -> None:
-    """Move the entries of a chat that are not sent yet to another chat of the same person; they keep their turns.
+    """Move the entries of a chat to another chat of the same person; they keep their turns.
 
-    Those that are queued for a number are sent to the new chat's address: the number may be somebody else's now.  A LID
-    stays the address of its person.
+    Those that may be sent from now on, or once more, get the new chat's address: the number may be somebody else's now.
+    A LID stays the address of its person.
     """
     if not is_lid(old):
         _address_again(db, account, old, ThreadId.parse(new).jid)
     db.execute(
-        "UPDATE outbox SET thread = ? WHERE account = ? AND thread = ? AND state IN ('queued', 'sending')",
+        "UPDATE outbox SET thread = ? WHERE account = ? AND thread = ?",
         (new, account, old),
     )
 
 
 def _address_again(db: sqlite3.Connection, account: str, thread: str, to: Jid) -> None:
-    query = "SELECT id, entry FROM outbox WHERE account = ? AND thread = ? AND state = 'queued'"
+    query = (
+        "SELECT id, entry FROM outbox WHERE account = ? AND thread = ?"
+        " AND state IN ('queued', 'sending', 'uncertain', 'failed')"
+    )
     for entry in list(readable(db.execute(query, (account, thread)).fetchall())):
         packed = pack(readdressed(entry, to))
         db.execute("UPDATE outbox SET entry = ? WHERE id = ?", (packed, entry.id))
