@@ -11,9 +11,8 @@ from typing import Any, Final
 import click
 
 from wad.api.operation import find
-from wad.api.views.session import Arrived, GivenUp, Part
+from wad.api.views.session import SESSION_PIECE, Arrived, GivenUp, Part
 from wad.core.errors import BadInput
-from wad.core.outgoing import PIECE_LIMIT
 from wad.lib.files import sync_directory
 from wadctl.commands import Command, command_of, confirm
 from wadctl.invocation import current_invocation
@@ -86,11 +85,11 @@ def _import(file: Path, key_file: Path | None) -> None:
         raise BadInput(f"{file} is empty")
     upload = ""
     with invocation.client() as client:
-        for begin in range(0, len(sealed), PIECE_LIMIT):
+        for begin in range(0, len(sealed), SESSION_PIECE):
             piece = {
                 "size": len(sealed),
                 "offset": begin,
-                "data": sealed[begin : begin + PIECE_LIMIT],
+                "data": sealed[begin : begin + SESSION_PIECE],
             }
             upload = client.fetch(Arrived, "sessions.put", piece | {"upload": upload}).upload
         reply = client.call("sessions.import", {"upload": upload, "secret": secret})

@@ -12,8 +12,8 @@ import pytest
 from tests.flow.machines import FakeRegistry, machine
 from tests.support.small_world import World, a_world
 from tests.support.waiting import TIMEOUT, until
+from wad.api.views.session import SESSION_PIECE
 from wad.core.errors import BadInput, Conflict, TimedOut, Unavailable
-from wad.core.outgoing import PIECE_LIMIT
 from wad.flow.accounts.account import Account
 from wad.flow.accounts.moving import Moving
 from wad.state.account_dir import AccountDir
@@ -153,7 +153,7 @@ async def test_pieces_out_of_order_are_refused(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="not complete"):
             await moving.import_session(upload, SECRET)
         with pytest.raises(BadInput, match="at most"):
-            moving.add_piece("", 1 << 40, 0, b"x" * PIECE_LIMIT)
+            moving.add_piece("", 1 << 40, 0, b"x" * SESSION_PIECE)
 
 
 async def test_a_session_that_was_not_exported_is_not_removed(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.support.http_client import ask
 from tests.support.reply_types import check_reply
 from tests.system.rest import ADMIN, API, BOB, a_site, get, post
 from tests.system.systems import System
+from wad.api.views.session import SESSION_PIECE
 from wad.core.token import Role, named
 from wad.http.probes import PROBES
 
@@ -642,3 +645,28 @@ def contents(file: Path) -> str:
         lines = "\n".join(db.iterdump())
     db.close()
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+async def test_a_whole_piece_of_a_session_is_taken(site: System) -> None:
+    """In base64, as JSON has it; one byte more is refused by name."""
+    path = "/api/operations/sessions.put"
+    piece = {"size": 3 << 20, "data": base64.b64encode(os.urandom(SESSION_PIECE)).decode()}
+    first = await post(site, path, piece)
+    assert first.status == 200, first.document
+    more = {**piece, "offset": SESSION_PIECE, "upload": first.document["upload"]}
+    assert (await post(site, path, more)).status == 200
+    larger = {**more, "data": base64.b64encode(bytes(SESSION_PIECE + 1)).decode()}
+    refused = await post(site, path, larger)
+    assert (refused.status, refused.document["success"]) == (400, False)
+
+
+async def test_a_large_body_is_not_read_from_a_stranger(site: System) -> None:
+    """The answer comes although nothing of the body was sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.daemon.port)
+    head = (
+        f"POST /api/operations/sessions.put HTTP/1.1\r\nHost: wad\r\nContent-Length: {1 << 20}\r\n"
+    )
+    writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode())
+    async with asyncio.timeout(20):
+        assert (await reader.readline()).split()[1] == b"401"
+    writer.close()

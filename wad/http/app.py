@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from wad.api.operation import Access, Operation, Route, find, operations
+from wad.api.operation import BODY_LIMIT, Access, Operation, Route, find, operations
 from wad.core import wire
 from wad.core.errors import NotFound, WadError
 from wad.http import qr_image
@@ -162,6 +162,8 @@ class Site:
     ) -> wire.EncodedCall:
         """The call to the daemon.  Raises WadError for an invalid request, or a caller without access."""
         kind, request = route.body, asked.request
+        if kind is not None and route.body_limit > BODY_LIMIT:
+            await self._admit(operation, who)  # nobody else makes it hold that much
         try:
             if kind is not None:
                 asked.body = await body_of(request, route.body_limit)
@@ -176,9 +178,13 @@ class Site:
         except WadError:
             # Missing access is reported first, then an unknown account, as in the replaced backend.
             account = "" if kind is None else account_named(request, asked.body)
-            wanted = {"operation": operation.name, "account": account}
-            await self._daemon.calls.call("http.admit", [wanted, who], repeatable=True)
+            await self._admit(operation, who, account)
             raise
+
+    async def _admit(self, operation: Operation, who: list[Any], account: str = "") -> None:
+        """Raise WadError if the caller may not use the operation, or the account does not exist."""
+        wanted = {"operation": operation.name, "account": account}
+        await self._daemon.calls.call("http.admit", [wanted, who], repeatable=True)
 
 
 def _caller_of(link: DaemonLink, name: str, within: float | None = None) -> Ask:

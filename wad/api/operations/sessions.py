@@ -12,8 +12,7 @@ from wad.api.context import Context
 from wad.api.operation import Access, Http, Limit, Params, Route, operation
 from wad.api.operations.accounts import Named, Ref
 from wad.api.views.account import AccountView, account_view
-from wad.api.views.session import Arrived, GivenUp, Part
-from wad.core.outgoing import PIECE_LIMIT
+from wad.api.views.session import SESSION_PIECE, Arrived, GivenUp, Part
 
 Secret = Annotated[str, Meta(description="the passphrase or the key file's content")]
 
@@ -29,7 +28,7 @@ class SessionPiece(Params, frozen=True):
     """One piece of an encrypted file.  The first request names no upload; its reply does."""
 
     size: Annotated[int, Meta(ge=1, description="the size of the whole file in bytes")]
-    data: Annotated[bytes, Meta(max_length=PIECE_LIMIT, description="the bytes of this piece")]
+    data: Annotated[bytes, Meta(max_length=SESSION_PIECE, description="the bytes of this piece")]
     offset: Annotated[int, Meta(ge=0, description="the number of bytes before this piece")] = 0
     upload: Annotated[str, Meta(description="the upload's name, from the first reply")] = ""
 
@@ -54,8 +53,8 @@ async def export(context: Context, request: Export) -> AsyncIterator[Part]:
     """
     account = context.accounts.find(request.account)
     sealed = await context.moving.export(account, request.secret)
-    for begin in range(0, len(sealed), PIECE_LIMIT):
-        yield Part(len(sealed), b64encode(sealed[begin : begin + PIECE_LIMIT]).decode())
+    for begin in range(0, len(sealed), SESSION_PIECE):
+        yield Part(len(sealed), b64encode(sealed[begin : begin + SESSION_PIECE]).decode())
 
 
 @operation("sessions.give_up", access=Access.ADMIN)
@@ -66,7 +65,9 @@ async def give_up(context: Context, request: Named) -> GivenUp:
     return GivenUp(account_view(account), aside)
 
 
-_PIECE_BODY: Final = PIECE_LIMIT * 4 // 3 + (1 << 10)  # bytes of JSON with a whole piece in base64
+_PIECE_BODY: Final = SESSION_PIECE * 4 // 3 + (
+    1 << 10
+)  # bytes of JSON with a whole piece in base64
 
 
 @operation(
@@ -86,7 +87,7 @@ _PIECE_BODY: Final = PIECE_LIMIT * 4 // 3 + (1 << 10)  # bytes of JSON with a wh
     ),
 )
 async def put(context: Context, request: SessionPiece) -> Arrived:
-    """Upload one piece of an encrypted file, in order, at most 1 MiB."""
+    """Upload one piece of an encrypted file, in order, at most 256 KiB."""
     return Arrived(
         *context.moving.add_piece(request.upload, request.size, request.offset, request.data)
     )

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from wad.api.views.account import AccountView
+
+SESSION_PIECE: Final = 256 << 10
+"""The most bytes of a session's file in one request or part of a reply: over HTTP a request has at most 512 KiB
+(`wire.UNTRUSTED`), and its piece is in base64."""
 
 
 class Part(msgspec.Struct, frozen=True):
